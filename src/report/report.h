@@ -1,0 +1,26 @@
+/* A result → text or JSON for people and programs. Computes nothing. */
+#ifndef PLIMSOLL_REPORT_REPORT_H
+#define PLIMSOLL_REPORT_REPORT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <plimsoll/plan.h>
+
+struct json_t;
+
+struct pl_style {
+	bool color;  /* ANSI colours */
+	int columns; /* terminal width, ≥ 60 */
+};
+
+/* The plan on one screen. Write errors stay in ferror(out). */
+void pl_report_plan_text(FILE *out, const struct pl_plan *plan, const struct pl_style *style);
+/* The plan by docs/plan.schema.json; NULL when out of memory. The caller owns it (json_decref). */
+struct json_t *pl_report_plan_json(const struct pl_plan *plan);
+/* A line that a POSIX shell reads as exactly these words: safe with spaces, quotes, newlines, `$()` and `;`. */
+void pl_report_argv(FILE *out, const struct pl_argv *argv, int columns);
+/* The same on one line, in the arena. */
+const char *pl_argv_line(struct pl_arena *a, const struct pl_argv *argv);
+
+#endif

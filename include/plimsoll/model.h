@@ -88,7 +88,8 @@ enum pl_rec_kind {
 	PL_REC_DELTANET,  /* gated DeltaNet (Qwen3-Next, Qwen3.5) */
 	PL_REC_KDA,       /* Kimi delta attention */
 	PL_REC_SHORTCONV, /* LFM2 */
-	PL_REC_RWKV
+	PL_REC_RWKV,      /* rec_heads × rec_d_k × rec_d_v state; d_conv - 1 shifted tokens of width d_inner */
+	PL_REC_LIGHTNING  /* MiniMax-01 linear attention */
 };
 enum pl_ffn_kind { PL_FFN_NONE = 0, PL_FFN_PLAIN /* up, act, down */, PL_FFN_GATED /* gate, up, down */, PL_FFN_MOE };
 
@@ -188,6 +189,7 @@ struct pl_model {
 	const char *quant_name;  /* "Q4_K_M", "gptq-int4 g128", "bf16", … */
 	bool arch_known;         /* a family builder knows it: layers and graph are complete */
 	bool is_embedding;       /* encoder-only: no cache, no lm head */
+	bool no_kv_cache;        /* llama.cpp keeps no cache: encoders and diffusion language models */
 
 	const struct pl_tensor *tensors;
 	uint32_t n_tensors;

@@ -11,6 +11,7 @@
 	X(FORMAT, 3, "the input is malformed")                   \
 	X(RANGE, 3, "a value is out of range")                   \
 	X(LIMIT, 3, "the input is larger than allowed")          \
+	X(MORE, 3, "the header continues past the bytes given")  \
 	X(UNSUPPORTED, 3, "this combination is not supported")   \
 	X(IO, 4, "a file could not be read or written")          \
 	X(NETWORK, 4, "a remote file could not be read")         \

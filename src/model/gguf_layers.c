@@ -528,8 +528,8 @@ static int set_indexer(struct meta *x)
 			continue;
 		if ((x->tr->flags & PL_ARCH_SHARED_INDEXER) && types && i < types->n)
 			pl_gguf_u64_at(x->g, x->key, i, &full);
-		else if (tensor_at(x, 0, PL_ROLE_ATTN_OUT)) /* the file shows its tensors: a layer without the key projection has none */
-			full = tensor_at(x, i, PL_ROLE_INDEXER_K) != NULL;
+		else if (tensor_at(x, 0, PL_ROLE_ATTN_OUT)) /* the file shows its tensors: no key projection, no indexer */
+			full = tensor_at(x, i, PL_ROLE_INDEXER_K) || tensor_at(x, i, PL_ROLE_INDEXER_K_PROJ);
 		l->indexer_heads = full ? n_head : 0;
 		l->indexer_dim = full ? dim : 0;
 		l->indexer_topk = top_k;

@@ -5,10 +5,13 @@
 static uint32_t build_indexer(struct pl_gb *b, int32_t il, uint32_t h, uint32_t q_latent)
 {
 	const struct pl_layer *l = &b->m->layers[il];
-	if (!l->indexer_heads || !pl_gb_has(b, il, PL_ROLE_INDEXER_K))
+	bool straight = pl_gb_has(b, il, PL_ROLE_INDEXER_K_PROJ); /* MiniMax M3 */
+	if (!l->indexer_heads || (!straight && !pl_gb_has(b, il, PL_ROLE_INDEXER_K)))
 		return PL_NO_VALUE;
-	uint32_t q = pl_gb_linear(b, il, PL_ROLE_INDEXER_Q_B, q_latent == PL_NO_VALUE ? h : q_latent, "indexer_q");
-	uint32_t k = pl_gb_linear(b, il, PL_ROLE_INDEXER_K, h, "indexer_k");
+	enum pl_role q_role = straight ? PL_ROLE_INDEXER_Q : PL_ROLE_INDEXER_Q_B;
+	uint32_t q = pl_gb_linear(b, il, q_role, straight || q_latent == PL_NO_VALUE ? h : q_latent, "indexer_q");
+	uint32_t k = pl_gb_linear(b, il, straight ? PL_ROLE_INDEXER_K_PROJ : PL_ROLE_INDEXER_K, h, "indexer_k");
+	q = pl_gb_norm(b, il, PL_ROLE_INDEXER_Q_NORM, q, "indexer_q_norm");
 	k = pl_gb_norm(b, il, PL_ROLE_INDEXER_K_NORM, k, "indexer_k_norm");
 	uint32_t w = pl_gb_linear(b, il, PL_ROLE_INDEXER_PROJ, h, "indexer_weights");
 	uint32_t kv = pl_gb_op(b, PL_OP_KV_STORE, il, k, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, k), PL_ROWS_NEW, "indexer_cache");

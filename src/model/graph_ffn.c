@@ -86,7 +86,9 @@ uint32_t pl_gb_ffn(struct pl_gb *b, int32_t il, uint32_t x, uint32_t h)
 		out = pl_gb_norm(b, il, PL_ROLE_FFN_POST_NORM_1, out, "ffn_post_norm_1");
 	bool own_norm = pl_gb_has(b, il, PL_ROLE_FFN_PRE_NORM_2); /* Gemma 4: experts beside the dense path */
 	uint32_t moe_in = own_norm ? pl_gb_norm(b, il, PL_ROLE_FFN_PRE_NORM_2, x, "ffn_norm_2") : h;
-	uint32_t moe = routed(b, il, moe_in, own_norm ? x : h);
+	if (pl_gb_has(b, il, PL_ROLE_FFN_NORM_EXPS)) /* Arctic */
+		moe_in = pl_gb_norm(b, il, PL_ROLE_FFN_NORM_EXPS, x, "ffn_norm_exps");
+	uint32_t moe = routed(b, il, moe_in, own_norm ? x : moe_in);
 	if (moe != PL_NO_VALUE)
 		moe = pl_gb_norm(b, il, PL_ROLE_FFN_POST_NORM_2, moe, "ffn_post_norm_2");
 	moe = pl_gb_add(b, il, moe, shared(b, il, h), "ffn_moe_shared");

@@ -6,7 +6,7 @@ static uint32_t conv(struct pl_gb *b, int32_t il, enum pl_role role, uint32_t in
 	const struct pl_tensor *t = pl_gb_tensor(b, il, role);
 	if (!t || in == PL_NO_VALUE)
 		return in;
-	uint64_t channels = t->n_dims > 1 ? t->ne[t->n_dims - 1] : t->ne[0]; /* kernel first, channels last */
+	uint64_t channels = t->ne[1] * t->ne[2] * t->ne[3]; /* kernel first, channels last */
 	pl_gb_expect(b, t, channels, width);
 	uint32_t out = pl_gb_op(b, PL_OP_CONV, il, in, PL_NO_VALUE, PL_NO_VALUE, width, PL_ROWS_NEW, "conv_out");
 	pl_gb_weigh(b, il, role);
@@ -76,6 +76,28 @@ static uint32_t deltanet(struct pl_gb *b, int32_t il, uint32_t h)
 	return pl_gb_linear(b, il, PL_ROLE_SSM_OUT, y, "ssm_out");
 }
 
+/* Kimi delta attention: three convolutions, a decay and an output gate through narrow matrices. */
+static uint32_t kda(struct pl_gb *b, int32_t il, uint32_t h)
+{
+	const enum pl_role proj[] = {PL_ROLE_ATTN_Q, PL_ROLE_ATTN_K, PL_ROLE_ATTN_V};
+	const enum pl_role convs[] = {PL_ROLE_SSM_CONV_Q, PL_ROLE_SSM_CONV_K, PL_ROLE_SSM_CONV_V};
+	const struct pl_layer *l = &b->m->layers[il];
+	uint64_t width = (uint64_t)l->rec_heads * l->rec_d_v;
+	uint32_t x[3];
+	for (int i = 0; i < 3; i++)
+		x[i] = conv(b, il, convs[i], pl_gb_linear(b, il, proj[i], h, "kda_in"), width);
+	uint32_t decay = pl_gb_linear(b, il, PL_ROLE_SSM_F_B, pl_gb_linear(b, il, PL_ROLE_SSM_F_A, h, "decay_a"), "decay");
+	uint32_t beta = pl_gb_linear(b, il, PL_ROLE_SSM_BETA, h, "beta");
+	uint32_t gate = pl_gb_linear(b, il, PL_ROLE_SSM_G_B, pl_gb_linear(b, il, PL_ROLE_SSM_G_A, h, "gate_a"), "gate");
+	uint32_t kv = pl_gb_op(b, PL_OP_SCAN, il, x[1], x[2], beta, width, PL_ROWS_NEW, "kda_state");
+	uint32_t y = scan(b, il, x[0], kv, decay, width);
+	pl_gb_weigh(b, il, PL_ROLE_SSM_DT);
+	y = pl_gb_norm(b, il, PL_ROLE_SSM_NORM, y, "ssm_norm");
+	y = pl_gb_op(b, PL_OP_GLU, il, y, gate, PL_NO_VALUE, width, PL_ROWS_NEW, "kda_gated");
+	uint32_t o = pl_gb_linear(b, il, PL_ROLE_ATTN_OUT, y, "kda_out");
+	return o == PL_NO_VALUE ? pl_gb_linear(b, il, PL_ROLE_SSM_OUT, y, "kda_out") : o;
+}
+
 static uint32_t shortconv(struct pl_gb *b, int32_t il, uint32_t h)
 {
 	uint32_t in = pl_gb_linear(b, il, PL_ROLE_SHORTCONV_IN, h, "shortconv_in");
@@ -96,7 +118,15 @@ uint32_t pl_gb_recurrent(struct pl_gb *b, int32_t il, uint32_t h)
 		return deltanet(b, il, h);
 	case PL_REC_SHORTCONV:
 		return shortconv(b, il, h);
-	default:
+	case PL_REC_KDA:
+		return kda(b, il, h);
+	case PL_REC_RWKV:
+	case PL_REC_LIGHTNING:
+		if (!b->fault)
+			b->fault = pl_arena_printf(b->a, "layer %d has a recurrent mixer whose operations are not described", il);
 		return PL_NO_VALUE;
+	case PL_REC_NONE:
+		break;
 	}
+	return PL_NO_VALUE;
 }

@@ -40,8 +40,14 @@ static void shape(struct pl_tensor *t, const struct pl_layer *l)
 		if (l && l->d_conv)
 			set_dims(t, 2, l->d_conv, n / l->d_conv, 1);
 		break;
+	case PL_ROLE_SSM_CONV_Q:
+	case PL_ROLE_SSM_CONV_K:
+	case PL_ROLE_SSM_CONV_V:
+		if (l && l->d_conv)
+			set_dims(t, 3, l->d_conv, 1, n / l->d_conv);
+		break;
 	case PL_ROLE_SSM_A:
-		if (mamba2)
+		if (mamba2 || (l && l->rec == PL_REC_KDA))
 			set_dims(t, 2, 1, n, 1);
 		break;
 	case PL_ROLE_SSM_D:

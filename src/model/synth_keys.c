@@ -3,6 +3,7 @@
  * rotary base, scales) are the usual ones. */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/checked.h"
 #include "model/arch_traits.h"
@@ -334,6 +335,24 @@ static void put_required(struct keys *k)
 		put_u32(k, "embedding_length_per_layer_input", k->m->d_per_layer_embed);
 }
 
+/* general.file_type: enum llama_ftype of llama.h. A name it lacks is left out, llama.cpp then guesses. */
+static void put_file_type(struct keys *k)
+{
+	static const struct {
+		const char *name;
+		uint32_t id;
+	} types[] = {
+	    {"f32", 0},      {"f16", 1},      {"q4_0", 2},     {"q4_1", 3},    {"q8_0", 7},     {"q5_0", 8},     {"q5_1", 9},
+	    {"q2_k", 10},    {"q3_k_s", 11},  {"q3_k_m", 12},  {"q3_k_l", 13}, {"q4_k_s", 14},  {"q4_k_m", 15},  {"q5_k_s", 16},
+	    {"q5_k_m", 17},  {"q6_k", 18},    {"iq2_xxs", 19}, {"iq2_xs", 20}, {"q2_k_s", 21},  {"iq3_xs", 22},  {"iq3_xxs", 23},
+	    {"iq1_s", 24},   {"iq4_nl", 25},  {"iq3_s", 26},   {"iq3_m", 27},  {"iq2_s", 28},   {"iq2_m", 29},   {"iq4_xs", 30},
+	    {"iq1_m", 31},   {"bf16", 32},    {"tq1_0", 36},   {"tq2_0", 37},  {"mxfp4_moe", 38}, {"nvfp4", 39},
+	};
+	for (size_t i = 0; k->m->quant_name && i < sizeof types / sizeof *types; i++)
+		if (!strcasecmp(k->m->quant_name, types[i].name))
+			pl_gguf_put_u32(k->o, "general.file_type", types[i].id);
+}
+
 void pl_synth_keys(struct pl_gguf_out *o, const struct pl_model *m, const struct pl_model *full)
 {
 	struct keys k = {.o = o, .m = m, .full = full, .tr = pl_arch_traits_find(m->arch)};
@@ -341,6 +360,7 @@ void pl_synth_keys(struct pl_gguf_out *o, const struct pl_model *m, const struct
 	pl_gguf_put_str(o, "general.type", "model");
 	pl_gguf_put_str(o, "general.name", m->name ? m->name : m->arch);
 	pl_gguf_put_u32(o, "general.quantization_version", 2);
+	put_file_type(&k);
 	put_u32(&k, "vocab_size", m->n_vocab);
 	put_u32(&k, "context_length", m->n_ctx_train ? m->n_ctx_train : 4096);
 	put_u32(&k, "embedding_length", m->n_embd);

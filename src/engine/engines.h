@@ -1,0 +1,9 @@
+/* The rows of the registry, one engine a file. */
+#ifndef PLIMSOLL_ENGINE_ENGINES_H
+#define PLIMSOLL_ENGINE_ENGINES_H
+
+#include <plimsoll/engine.h>
+
+extern const struct pl_engine pl_engine_llamacpp;
+
+#endif

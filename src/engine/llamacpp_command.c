@@ -1,0 +1,205 @@
+/* What llama.cpp runs, and the llama-server line that gives exactly the planned memory. */
+#include <string.h>
+
+#include "base/checked.h"
+#include "engine/llamacpp.h"
+#include "model/arch_traits.h"
+
+/* ---- support ----------------------------------------------------------------------------------------------------- */
+
+static const struct pl_tensor *foreign_tensor(const struct pl_model *m)
+{
+	for (uint32_t i = 0; i < m->n_tensors; i++) {
+		const struct pl_tensor *t = &m->tensors[i];
+		if (t->group != PL_GROUP_VISION && t->type != PL_DTYPE_UNKNOWN && pl_dtype_info(t->type)->ggml_id < 0)
+			return t;
+	}
+	return NULL;
+}
+
+static const char *old_gpu(const struct pl_machine *hw)
+{
+	for (uint32_t i = 0; i < hw->n_devices; i++) {
+		const struct pl_gpu *g = hw->devices[i].gpu;
+		/* compute capability below 5.0 has no kernels in current builds (ggml-cuda/CMakeLists.txt) */
+		if (g && g->vendor == PL_VENDOR_NVIDIA && g->capability && g->capability[0] >= '1' && g->capability[0] <= '4' &&
+		    g->capability[1] == '.')
+			return hw->devices[i].name;
+	}
+	return NULL;
+}
+
+static const char *no_backend(const struct pl_machine *hw)
+{
+	for (uint32_t i = 0; i < hw->n_devices; i++) {
+		enum pl_vendor v = hw->devices[i].vendor;
+		if (v == PL_VENDOR_GOOGLE || v == PL_VENDOR_AWS || v == PL_VENDOR_OTHER)
+			return hw->devices[i].name;
+	}
+	return NULL;
+}
+
+enum pl_support ll_supports(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
+                            const char **ret_reason)
+{
+	const struct pl_arch_traits *tr = pl_arch_traits_find(m->arch);
+	const struct pl_tensor *foreign = foreign_tensor(m);
+	const char *gpu;
+	if (foreign) {
+		*ret_reason = pl_arena_printf(a, pl_tr("llama.cpp has no format for weights in %s; plan a GGUF precision such as q4_k_m"),
+		                              m->quant_name ? m->quant_name : pl_dtype_name(foreign->type));
+		return PL_SUPPORT_NO;
+	}
+	if (!tr || (tr->flags & PL_ARCH_NOT_A_MODEL)) {
+		*ret_reason = pl_arena_printf(a, pl_tr("llama.cpp (build 11669) does not know the architecture '%s'"),
+		                              m->arch ? m->arch : "");
+		return PL_SUPPORT_NO;
+	}
+	if ((gpu = no_backend(hw))) {
+		*ret_reason = pl_arena_printf(a, pl_tr("llama.cpp has no backend for %s"), gpu);
+		return PL_SUPPORT_NO;
+	}
+	if ((gpu = old_gpu(hw))) {
+		*ret_reason = pl_arena_printf(a, pl_tr("%s is older than the CUDA kernels llama.cpp is built with"), gpu);
+		return PL_SUPPORT_UNSURE;
+	}
+	if (!m->arch_known) {
+		*ret_reason = pl_arena_printf(a, pl_tr("the caches llama.cpp keeps for '%s' are not modelled"), m->arch);
+		return PL_SUPPORT_UNSURE;
+	}
+	return PL_SUPPORT_YES;
+}
+
+/* ---- launch line ------------------------------------------------------------------------------------------------- */
+
+enum { MAX_WORDS = 64 };
+
+struct words {
+	struct pl_arena *a;
+	const char **w;
+	uint32_t n;
+};
+
+static void put(struct words *w, const char *s)
+{
+	if (w->n + 1 < MAX_WORDS && s)
+		w->w[w->n++] = s;
+}
+
+static void put_u64(struct words *w, const char *flag, uint64_t v)
+{
+	put(w, flag);
+	put(w, pl_arena_printf(w->a, "%llu", (unsigned long long)v));
+}
+
+/* A GGUF by its path; a model planned from a config needs a file that the user has or makes. */
+static const char *model_file(struct pl_arena *a, const struct pl_model *m, const char *ref)
+{
+	if (m->format == PL_FORMAT_GGUF)
+		return ref;
+	const char *slash = strrchr(ref, '/');
+	char *name = pl_arena_printf(a, "%s-%s.gguf", slash && slash[1] ? slash + 1 : ref, m->quant_name ? m->quant_name : "f16");
+	for (char *p = name; p && *p; p++)
+		if (*p == ' ' || *p == '/')
+			*p = '-';
+	return name;
+}
+
+static void put_model(struct words *w, const struct pl_model *m, const char *ref)
+{
+	if (m->format == PL_FORMAT_GGUF && !strncmp(ref, "hf:", 3)) { /* hf:owner/repo or hf:owner/repo:file */
+		const char *colon = strchr(ref + 3, ':');
+		put(w, "-hf");
+		put(w, pl_arena_strndup(w->a, ref + 3, colon ? (size_t)(colon - ref - 3) : strlen(ref + 3)));
+		if (colon) {
+			put(w, "-hff");
+			put(w, colon + 1);
+		}
+	} else if (m->format == PL_FORMAT_GGUF && (!strncmp(ref, "https://", 8) || !strncmp(ref, "http://", 7))) {
+		put(w, "-mu");
+		put(w, ref);
+	} else {
+		put(w, "-m");
+		put(w, model_file(w->a, m, ref));
+	}
+}
+
+static void put_split(struct words *w, const struct pl_machine *hw, const struct pl_params *p)
+{
+	static const char *const modes[] = {"layer", "row", "none"};
+	const char *text = "";
+	bool any = false;
+	if (p->split_mode != PL_SPLIT_LAYER) {
+		put(w, "-sm");
+		put(w, modes[p->split_mode]);
+	}
+	if (p->main_gpu)
+		put_u64(w, "-mg", p->main_gpu);
+	for (uint32_t i = 0; i < hw->n_devices && i < PL_MAX_DEVICES && text; i++) {
+		if (hw->devices[i].node)
+			continue;
+		any |= p->tensor_split[i] > 0;
+		text = pl_arena_printf(w->a, "%s%s%g", text, *text ? "," : "", p->tensor_split[i]);
+	}
+	if (any && p->split_mode != PL_SPLIT_NONE) {
+		put(w, "-ts");
+		put(w, text);
+	}
+}
+
+static void put_cache(struct words *w, const struct pl_params *p)
+{
+	if (p->type_k && p->type_k != PL_DTYPE_F16) {
+		put(w, "-ctk");
+		put(w, pl_dtype_name(p->type_k));
+	}
+	if (p->type_v && p->type_v != PL_DTYPE_F16) {
+		put(w, "-ctv");
+		put(w, pl_dtype_name(p->type_v));
+	}
+	if (p->kv_unified)
+		put(w, "--kv-unified");
+	if (p->swa_full)
+		put(w, "--swa-full");
+	if (p->no_kv_offload)
+		put(w, "--no-kv-offload");
+}
+
+int ll_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
+               const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
+{
+	struct words w = {.a = a, .w = PL_NEW_N(a, const char *, MAX_WORDS)};
+	bool gpu = hw->n_devices > 0;
+	(void)l;
+	if (!w.w)
+		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
+	put(&w, "llama-server");
+	put_model(&w, m, model_ref);
+	put_u64(&w, "-c", pl_sat_mul(p->n_ctx_tokens, p->n_seq));
+	put_u64(&w, "-np", p->n_seq); /* always: without it the server takes four slots and a unified cache */
+	if (gpu && p->n_gpu_layers >= 0)
+		put_u64(&w, "-ngl", (uint64_t)p->n_gpu_layers);
+	if (gpu && p->n_cpu_moe > 0)
+		put_u64(&w, "--n-cpu-moe", (uint64_t)p->n_cpu_moe);
+	if (gpu)
+		put_split(&w, hw, p);
+	if (p->flash_attn >= 0) {
+		put(&w, "-fa");
+		put(&w, p->flash_attn ? "on" : "off");
+	}
+	put_cache(&w, p);
+	if (p->n_batch != 2048)
+		put_u64(&w, "-b", p->n_batch);
+	if (p->n_ubatch != 512)
+		put_u64(&w, "-ub", p->n_ubatch);
+	if (p->mlock || p->no_mmap) {
+		put(&w, "-lm");
+		put(&w, p->mlock ? (p->no_mmap ? "mlock" : "mmap+mlock") : "none");
+	}
+	if (gpu) { /* the placement above is final */
+		put(&w, "-fit");
+		put(&w, "off");
+	}
+	*ret_argv = (struct pl_argv){.words = w.w, .n_words = w.n};
+	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
+}

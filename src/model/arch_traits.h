@@ -34,7 +34,9 @@ enum pl_arch_flags {
 	PL_ARCH_OTHER_CACHE = 1 << 6,  /* the engine keeps more or other caches than layers can say */
 	PL_ARCH_NOT_A_MODEL = 1 << 7,  /* towers, vocoders, drafts: tensors only */
 	PL_ARCH_Q_GATED = 1 << 8,      /* the query projection of attention layers also makes an output gate */
-	PL_ARCH_SHARED_INDEXER = 1 << 9 /* some layers reuse the selection of an earlier one (GLM-5.2) */
+	PL_ARCH_SHARED_INDEXER = 1 << 9, /* some layers reuse the selection of an earlier one (GLM-5.2) */
+	PL_ARCH_FINAL_NORM_AS_EMBD = 1 << 10, /* the final norm is stored as token_embd_norm (LFM2) */
+	PL_ARCH_NEEDS_ROPE_FREQS = 1 << 11    /* llama.cpp does not load it without rope_freqs (Gemma 4) */
 };
 
 struct pl_arch_traits {

@@ -146,6 +146,18 @@ static int read_sizes(struct meta *x)
 	return 0;
 }
 
+/* LFM2 files carry the final norm under the name of the embedding's norm. */
+static void rename_final_norm(struct meta *x)
+{
+	for (uint32_t i = 0; i < x->g->n_tensors; i++) {
+		struct pl_tensor *t = &x->g->tensors[i];
+		if (t->role == PL_ROLE_TOKEN_EMBD_NORM && t->layer < 0) {
+			t->role = PL_ROLE_OUTPUT_NORM;
+			t->group = PL_GROUP_OUTPUT;
+		}
+	}
+}
+
 /* Tensors by layer and role; those of prediction layers move to their group. */
 static int index_tensors(struct meta *x)
 {
@@ -158,6 +170,8 @@ static int index_tensors(struct meta *x)
 	for (size_t i = 0; i < 7; i++)
 		*lists[i] = p + i * x->n_all;
 	uint32_t n_outside = 0;
+	if (x->tr->flags & PL_ARCH_FINAL_NORM_AS_EMBD)
+		rename_final_norm(x);
 	for (uint32_t i = 0; i < x->g->n_tensors; i++) {
 		struct pl_tensor *t = &x->g->tensors[i];
 		if (t->layer < 0)

@@ -38,7 +38,8 @@ static uint32_t mamba1(struct pl_gb *b, int32_t il, uint32_t h)
 	uint32_t dt = PL_NO_VALUE;
 	const struct pl_tensor *t = pl_gb_tensor(b, il, PL_ROLE_SSM_DT);
 	if (t && bcdt != PL_NO_VALUE) {
-		pl_gb_expect(b, t, t->ne[0], l->dt_rank);
+		if (l->rec == PL_REC_MAMBA1)
+			pl_gb_expect(b, t, t->ne[0], l->dt_rank);
 		dt = pl_gb_op(b, PL_OP_LINEAR, il, bcdt, PL_NO_VALUE, PL_NO_VALUE, t->ne[1], PL_ROWS_NEW, "ssm_dt");
 		pl_gb_weigh(b, il, PL_ROLE_SSM_DT);
 	}
@@ -112,8 +113,8 @@ uint32_t pl_gb_recurrent(struct pl_gb *b, int32_t il, uint32_t h)
 	switch (b->m->layers[il].rec) {
 	case PL_REC_MAMBA1:
 		return mamba1(b, il, h);
-	case PL_REC_MAMBA2:
-		return mamba2(b, il, h);
+	case PL_REC_MAMBA2: /* PLaMo 2 projects as Mamba 1 does and scans as Mamba 2 */
+		return pl_gb_has(b, il, PL_ROLE_SSM_X) ? mamba1(b, il, h) : mamba2(b, il, h);
 	case PL_REC_DELTANET:
 		return deltanet(b, il, h);
 	case PL_REC_SHORTCONV:

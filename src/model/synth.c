@@ -72,20 +72,34 @@ static void shape(struct pl_tensor *t, const struct pl_layer *l)
 	}
 }
 
+/* Roles that the loader of one architecture asks for without ".weight". */
+static bool is_bare(const char *arch, enum pl_role role)
+{
+	static const struct {
+		const char *arch;
+		enum pl_role role;
+	} bare[] = {{"falcon-h1", PL_ROLE_FFN_NORM},  {"hy_v3", PL_ROLE_ROUTER_BIAS}, {"plamo2", PL_ROLE_SSM_DT_NORM},
+	            {"plamo2", PL_ROLE_SSM_B_NORM}, {"plamo2", PL_ROLE_SSM_C_NORM}};
+	for (size_t i = 0; i < sizeof bare / sizeof *bare; i++)
+		if (bare[i].role == role && !strcmp(bare[i].arch, arch))
+			return true;
+	return role == PL_ROLE_SSM_A || role == PL_ROLE_SSM_D || role == PL_ROLE_EXPERT_SCALE || role == PL_ROLE_ROUTER_SCALE;
+}
+
 /* Name by role: blk.N.attn_q.weight. Some are stored without a suffix, the router's correction as a bias. */
-static const char *name_of(struct pl_arena *a, const struct pl_tensor *t)
+static const char *name_of(struct pl_arena *a, const struct pl_tensor *t, const struct pl_arch_traits *tr)
 {
 	const char *base = pl_role_info(t->role)->gguf_name, *suffix = t->is_bias ? ".bias" : ".weight";
 	if (t->role == PL_ROLE_OTHER)
 		return t->name;
+	if (t->role == PL_ROLE_OUTPUT_NORM && (tr->flags & PL_ARCH_FINAL_NORM_AS_EMBD))
+		base = pl_role_info(PL_ROLE_TOKEN_EMBD_NORM)->gguf_name;
 	if (t->role == PL_ROLE_FFN_GATE_UP)
 		base = "ffn_up";
-	if ((t->role == PL_ROLE_SSM_A || t->role == PL_ROLE_SSM_D) && !t->is_bias)
-		suffix = "";
-	if (t->role == PL_ROLE_EXPERT_SCALE || t->role == PL_ROLE_ROUTER_SCALE)
-		suffix = "";
 	if (t->role == PL_ROLE_ROUTER_BIAS)
 		suffix = ".bias";
+	if (is_bare(tr->name, t->role) && (!t->is_bias || t->role == PL_ROLE_ROUTER_BIAS))
+		suffix = "";
 	return t->layer < 0 ? pl_arena_printf(a, "%s%s", base, suffix) : pl_arena_printf(a, "blk.%d.%s%s", t->layer, base, suffix);
 }
 
@@ -151,8 +165,29 @@ static bool copy_tensor(struct pl_tensor_list *list, const struct pl_model *m, c
 	return c != NULL;
 }
 
+/* Rotary factors of the full-attention layers, which no Hugging Face checkpoint holds. */
+static bool add_rope_freqs(struct pl_tensor_list *list, const struct pl_model *m)
+{
+	uint32_t d_k = 0;
+	for (uint32_t i = 0; i < list->n; i++)
+		if (list->items[i].role == PL_ROLE_ROPE_FREQS)
+			return true;
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		if (m->layers[i].attn != PL_ATTN_NONE && !m->layers[i].window_tokens)
+			d_k = m->layers[i].d_k;
+	struct pl_tensor *t = d_k ? pl_tensor_add(list) : NULL;
+	if (!t)
+		return !d_k;
+	t->role = PL_ROLE_ROPE_FREQS;
+	t->group = PL_GROUP_OTHER;
+	t->type = PL_DTYPE_F32;
+	set_dims(t, 1, d_k / 2, 1, 1);
+	return true;
+}
+
 static int lay_out(struct pl_arena *a, const struct pl_model *m, uint32_t n_layers, struct pl_model *ret, struct pl_err *err)
 {
+	const struct pl_arch_traits *tr = pl_arch_traits_find(m->arch);
 	struct pl_tensor_list list = {.a = a};
 	*ret = *m;
 	ret->n_layers = n_layers;
@@ -162,10 +197,12 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, uint32_t n_laye
 	for (uint32_t i = 0; i < m->n_tensors; i++)
 		if (belongs(&m->tensors[i], n_layers) && !copy_tensor(&list, m, &m->tensors[i]))
 			return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u tensors", m->n_tensors);
+	if ((tr->flags & PL_ARCH_NEEDS_ROPE_FREQS) && !add_rope_freqs(&list, m))
+		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u tensors", m->n_tensors);
 	for (uint32_t i = 0; i < list.n; i++) {
 		struct pl_tensor *t = &list.items[i];
 		shape(t, t->layer >= 0 ? &m->layers[t->layer] : NULL);
-		t->name = name_of(a, t);
+		t->name = name_of(a, t, tr);
 		int r = size_up(t, err);
 		if (r < 0)
 			return r;
@@ -277,7 +314,7 @@ static float plain_value(const struct pl_tensor *t, uint64_t *seed)
 {
 	if (t->is_bias)
 		return 0.0f;
-	if (is_norm(t))
+	if (is_norm(t) || t->role == PL_ROLE_ROPE_FREQS)
 		return 1.0f;
 	if (t->role == PL_ROLE_SSM_A)
 		return -1.0f;

@@ -258,12 +258,14 @@ static void put_ffn_widths(struct keys *k)
 		k->o->failed = true;
 		return;
 	}
+	uint32_t times = strcmp(k->m->arch, "qwen") ? 1 : 2; /* the first Qwen states twice its width */
 	bool by_layer = !strcmp(k->m->arch, "deci") || k->tr->rec_rule == PL_REC_KV0_FF0;
 	for (uint32_t i = 0; i < n; i++) {
 		const struct pl_layer *l = &k->m->layers[i];
 		ff[i] = l->n_ff ? l->n_ff : by_layer && l->ffn == PL_FFN_MOE ? l->n_ff_expert : 0;
 		if (!ff[i] && !by_layer)
 			ff[i] = d ? d->n_ff : moe ? moe->n_ff_expert : 0;
+		ff[i] *= times;
 	}
 	put_per_layer(k, "feed_forward_length", ff);
 }
@@ -314,13 +316,17 @@ static void put_required(struct keys *k)
 	} floats[] = {
 	    {"command-r", "logit_scale", 0.0625f},   {"cohere2", "logit_scale", 0.0625f},     {"granite", "logit_scale", 1.0f},
 	    {"granitemoe", "logit_scale", 1.0f},     {"granitehybrid", "logit_scale", 1.0f},  {"granite_swa", "logit_scale", 1.0f},
-	    {"cohere2moe", "logit_scale", 1.0f},     {"dbrx", "attention.clamp_kqv", 8.0f},   {"minimax-01", "residual_scale", 1.0f},
+	    {"cohere2moe", "logit_scale", 1.0f}, {"muse-glimmer", "logit_scale", 1.0f},    {"dbrx", "attention.clamp_kqv", 8.0f},   {"minimax-01", "residual_scale", 1.0f},
 	    {"grovemoe", "expert_group_scale", 1.0f}, {"apertus", "xielu.alpha_n", 1.0f},     {"apertus", "xielu.alpha_p", 1.0f},
 	    {"apertus", "xielu.beta", 1.0f},         {"apertus", "xielu.eps", 1.0f},
 	};
 	/* rotary sections of models that place tokens in time, height and width: their sum is half a rotated head */
 	static const char *const sections[] = {"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"};
 	const struct pl_layer *l = first(k, attends);
+	if (!strcmp(k->m->arch, "minimax-m3")) { /* the cache of the indexer is read in blocks */
+		put_u32(k, "attention.indexer.block_size", 128);
+		put_u32(k, "attention.indexer.local_blocks", 1);
+	}
 	for (size_t i = 0; i < sizeof floats / sizeof *floats; i++)
 		if (!strcmp(floats[i].arch, k->m->arch))
 			put_f32(k, floats[i].suffix, floats[i].value);
@@ -333,6 +339,15 @@ static void put_required(struct keys *k)
 		pl_gguf_put_bool(k->o, key_of(k, "use_parallel_residual"), true);
 	if (!strcmp(k->m->arch, "gemma4") || k->m->d_per_layer_embed)
 		put_u32(k, "embedding_length_per_layer_input", k->m->d_per_layer_embed);
+}
+
+/* Tokens the model was trained for; learned positions have a row for each. */
+static uint32_t positions(const struct pl_model *m)
+{
+	for (uint32_t i = 0; i < m->n_tensors; i++)
+		if (m->tensors[i].role == PL_ROLE_POS_EMBD && m->tensors[i].ne[1] <= UINT32_MAX)
+			return (uint32_t)m->tensors[i].ne[1];
+	return m->n_ctx_train ? m->n_ctx_train : 4096;
 }
 
 /* general.file_type: enum llama_ftype of llama.h. A name it lacks is left out, llama.cpp then guesses. */
@@ -362,7 +377,7 @@ void pl_synth_keys(struct pl_gguf_out *o, const struct pl_model *m, const struct
 	pl_gguf_put_u32(o, "general.quantization_version", 2);
 	put_file_type(&k);
 	put_u32(&k, "vocab_size", m->n_vocab);
-	put_u32(&k, "context_length", m->n_ctx_train ? m->n_ctx_train : 4096);
+	put_u32(&k, "context_length", positions(m));
 	put_u32(&k, "embedding_length", m->n_embd);
 	put_u32(&k, "block_count", m->n_layers);
 	put_ffn_widths(&k);

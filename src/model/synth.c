@@ -26,9 +26,9 @@ static void set_dims(struct pl_tensor *t, uint32_t n_dims, uint64_t d0, uint64_t
 }
 
 /* Dimensions as llama.cpp's loaders ask for them, where other readers flatten or keep unit dimensions. */
-static void shape(struct pl_tensor *t, const struct pl_layer *l)
+static void shape(struct pl_tensor *t, const struct pl_layer *l, const char *arch)
 {
-	bool mamba2 = l && l->rec == PL_REC_MAMBA2;
+	bool mamba2 = l && l->rec == PL_REC_MAMBA2 && strcmp(arch, "plamo2");
 	uint64_t n = t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
 	if (t->is_bias && t->n_stacked > 1)
 		set_dims(t, 2, n / t->n_stacked, t->n_stacked, 1);
@@ -79,7 +79,8 @@ static bool is_bare(const char *arch, enum pl_role role)
 		const char *arch;
 		enum pl_role role;
 	} bare[] = {{"falcon-h1", PL_ROLE_FFN_NORM},  {"hy_v3", PL_ROLE_ROUTER_BIAS}, {"plamo2", PL_ROLE_SSM_DT_NORM},
-	            {"plamo2", PL_ROLE_SSM_B_NORM}, {"plamo2", PL_ROLE_SSM_C_NORM}};
+	            {"plamo2", PL_ROLE_SSM_B_NORM}, {"plamo2", PL_ROLE_SSM_C_NORM}, {"plamo2", PL_ROLE_ATTN_POST_NORM},
+	            {"plamo2", PL_ROLE_FFN_POST_NORM}};
 	for (size_t i = 0; i < sizeof bare / sizeof *bare; i++)
 		if (bare[i].role == role && !strcmp(bare[i].arch, arch))
 			return true;
@@ -201,7 +202,7 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, uint32_t n_laye
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u tensors", m->n_tensors);
 	for (uint32_t i = 0; i < list.n; i++) {
 		struct pl_tensor *t = &list.items[i];
-		shape(t, t->layer >= 0 ? &m->layers[t->layer] : NULL);
+		shape(t, t->layer >= 0 ? &m->layers[t->layer] : NULL, m->arch);
 		t->name = name_of(a, t, tr);
 		int r = size_up(t, err);
 		if (r < 0)

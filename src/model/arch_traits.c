@@ -8,22 +8,22 @@
 
 static const struct pl_arch_traits rows[] = {
     /* full attention in every layer */
-    PLAIN("llama"), PLAIN("deci"), PLAIN("falcon"), PLAIN("grok"), PLAIN("stablelm"), PLAIN("qwen"), PLAIN("qwen2"),
+    PLAIN("llama"), PLAIN("deci"), PLAIN("falcon"), PLAIN("grok"), PLAIN("qwen"), PLAIN("qwen2"),
     PLAIN("qwen2moe"), PLAIN("qwen2vl"), PLAIN("qwen3"), PLAIN("qwen3moe"), PLAIN("qwen3vl"), PLAIN("qwen3vlmoe"),
     PLAIN("phi2"), PLAIN("phimoe"), PLAIN("plamo"), PLAIN("codeshell"), PLAIN("orion"), PLAIN("internlm2"),
-    PLAIN("minicpm"), PLAIN("minicpm3"), PLAIN("gemma"), PLAIN("starcoder2"), PLAIN("xverse"), PLAIN("command-r"),
+    PLAIN("minicpm"), PLAIN("minicpm3"), PLAIN("gemma"), PLAIN("starcoder2"), PLAIN("xverse"),
     PLAIN("dbrx"), PLAIN("olmo"), PLAIN("olmoe"), PLAIN("openelm"), PLAIN("arctic"), PLAIN("deepseek"),
-    PLAIN("deepseek2"), PLAIN("deepseek2-ocr"), PLAIN("deepseek32"), PLAIN("chatglm"), PLAIN("glm4"), PLAIN("glm4moe"),
+    PLAIN("deepseek2"), PLAIN("deepseek2-ocr"), PLAIN("deepseek32"), PLAIN("chatglm"), PLAIN("glm4"),
     PLAIN("bitnet"), PLAIN("jais2"), PLAIN("nemotron"), PLAIN("exaone"), PLAIN("granite"), PLAIN("granitemoe"),
-    PLAIN("chameleon"), PLAIN("plm"), PLAIN("bailingmoe"), PLAIN("bailingmoe2"), PLAIN("dots1"), PLAIN("arcee"),
+    PLAIN("plm"), PLAIN("bailingmoe"), PLAIN("bailingmoe2"), PLAIN("dots1"), PLAIN("arcee"),
     PLAIN("ernie4_5"), PLAIN("ernie4_5-moe"), PLAIN("hunyuan-moe"), PLAIN("hunyuan-dense"), PLAIN("hunyuan_vl"),
-    PLAIN("hy_v3"), PLAIN("seed_oss"), PLAIN("grovemoe"), PLAIN("apertus"), PLAIN("minimax-m2"), PLAIN("minimax-m3"),
+    PLAIN("hy_v3"), PLAIN("grovemoe"), PLAIN("apertus"), PLAIN("minimax-m2"), PLAIN("minimax-m3"),
     PLAIN("cogvlm"), PLAIN("pangu-embedded"), PLAIN("mistral3"), PLAIN("mistral4"), PLAIN("paddleocr"),
     PLAIN("llama-embed"), PLAIN("maincoder"), PLAIN("talkie"), PLAIN("qwen3tts"),
     PLAIN("phi3"), /* llama.cpp switches the window off whatever the key says (PR 13676) */
     {.name = "baichuan"},
     {.name = "smollm3", .no_rope_step = 4},
-    {.name = "gptj", .flags = PL_ARCH_PARALLEL},
+    {.name = "gptj", .flags = PL_ARCH_PARALLEL | PL_ARCH_NO_LOADER},
     {.name = "gptneox", .flags = PL_ARCH_PARALLEL},
     {.name = "gpt2", .flags = PL_ARCH_NO_ROPE},
     {.name = "mpt", .flags = PL_ARCH_NO_ROPE},
@@ -33,6 +33,11 @@ static const struct pl_arch_traits rows[] = {
     {.name = "jais", .flags = PL_ARCH_NO_ROPE},
     {.name = "glm-dsa", .flags = PL_ARCH_SHARED_INDEXER},
     {.name = "hy_v4", .flags = PL_ARCH_SHARED_INDEXER},
+    {.name = "seed_oss", .flags = PL_ARCH_FFN_NORM_AS_POST},
+    {.name = "glm4moe", .flags = PL_ARCH_FFN_NORM_AS_POST},
+    {.name = "command-r", .flags = PL_ARCH_QK_NORM_BY_HEAD},
+    {.name = "stablelm", .flags = PL_ARCH_QK_NORM_BY_HEAD},
+    {.name = "chameleon", .flags = PL_ARCH_QK_NORM_BY_HEAD},
     /* sliding windows */
     {.name = "afmoe", .swa = PL_SWA_IF_SET, .swa_period = 4, .flags = PL_ARCH_ROPE_ON_SWA},
     {.name = "cohere2", .swa = PL_SWA_ALWAYS, .swa_period = 4, .flags = PL_ARCH_ROPE_ON_SWA},
@@ -46,7 +51,7 @@ static const struct pl_arch_traits rows[] = {
     {.name = "gemma3n", .swa = PL_SWA_ALWAYS, .swa_period = 5, .kv_from_start = 20, .flags = PL_ARCH_SHARED_KV},
     {.name = "gemma4", .swa = PL_SWA_ALWAYS, .swa_period = 6, .swa_array = true,
      .flags = PL_ARCH_SHARED_KV | PL_ARCH_NEEDS_ROPE_FREQS},
-    {.name = "gpt-oss", .swa = PL_SWA_ALWAYS, .swa_period = 2},
+    {.name = "gpt-oss", .swa = PL_SWA_ALWAYS, .swa_period = 2, .flags = PL_ARCH_FFN_NORM_AS_POST},
     {.name = "granite_swa", .swa = PL_SWA_ALWAYS, .swa_period = 4, .swa_array = true},
     {.name = "laguna", .swa = PL_SWA_IF_SET, .swa_period = 4, .swa_dense_first = true},
     {.name = "llama4", .swa = PL_SWA_CHUNKED, .swa_period = 4, .swa_window = 8192, .swa_window_fixed = true,
@@ -78,11 +83,11 @@ static const struct pl_arch_traits rows[] = {
      .flags = PL_ARCH_FINAL_NORM_AS_EMBD},
     {.name = "lfm2moe", .rec_rule = PL_REC_KV0, .rec = PL_REC_SHORTCONV, .flags = PL_ARCH_FINAL_NORM_AS_EMBD},
     {.name = "qwen3next", .rec_rule = PL_REC_INTERVAL, .rec = PL_REC_DELTANET, .rec_interval = 4,
-     .flags = PL_ARCH_Q_GATED},
+     .flags = PL_ARCH_Q_GATED | PL_ARCH_FFN_NORM_AS_POST},
     {.name = "qwen35", .rec_rule = PL_REC_INTERVAL, .rec = PL_REC_DELTANET, .rec_interval = 4,
-     .flags = PL_ARCH_Q_GATED},
+     .flags = PL_ARCH_Q_GATED | PL_ARCH_FFN_NORM_AS_POST},
     {.name = "qwen35moe", .rec_rule = PL_REC_INTERVAL, .rec = PL_REC_DELTANET, .rec_interval = 4,
-     .flags = PL_ARCH_Q_GATED},
+     .flags = PL_ARCH_Q_GATED | PL_ARCH_FFN_NORM_AS_POST},
     {.name = "minimax-01", .rec_rule = PL_REC_INTERVAL, .rec = PL_REC_LIGHTNING, .rec_interval = 8},
     {.name = "kimi-linear", .rec_rule = PL_REC_KV0, .rec = PL_REC_KDA, .flags = PL_ARCH_NO_ROPE},
     {.name = "bailingmoe3", .rec_rule = PL_REC_KV0, .rec = PL_REC_KDA},
@@ -129,6 +134,12 @@ const struct pl_arch_traits *pl_arch_traits_find(const char *name)
 		if (!strcmp(rows[i].name, name))
 			return &rows[i];
 	return NULL;
+}
+
+bool pl_arch_slides(const struct pl_model *m)
+{
+	const struct pl_arch_traits *tr = pl_arch_traits_find(m->arch);
+	return tr && tr->swa != PL_SWA_NEVER && (!tr->swa_at_layers || tr->swa_at_layers == m->n_layers);
 }
 
 bool pl_swa_pattern_at(uint32_t il, uint32_t period, bool dense_first)

@@ -36,7 +36,10 @@ enum pl_arch_flags {
 	PL_ARCH_Q_GATED = 1 << 8,      /* the query projection of attention layers also makes an output gate */
 	PL_ARCH_SHARED_INDEXER = 1 << 9, /* some layers reuse the selection of an earlier one (GLM-5.2) */
 	PL_ARCH_FINAL_NORM_AS_EMBD = 1 << 10, /* the final norm is stored as token_embd_norm (LFM2) */
-	PL_ARCH_NEEDS_ROPE_FREQS = 1 << 11    /* llama.cpp does not load it without rope_freqs (Gemma 4) */
+	PL_ARCH_NEEDS_ROPE_FREQS = 1 << 11,   /* llama.cpp does not load it without rope_freqs (Gemma 4) */
+	PL_ARCH_FFN_NORM_AS_POST = 1 << 12,   /* the norm before the feed forward is stored as post_attention_norm */
+	PL_ARCH_QK_NORM_BY_HEAD = 1 << 13,    /* norms of queries and keys have a row for each head */
+	PL_ARCH_NO_LOADER = 1 << 14           /* llama.cpp knows the name but does not load it */
 };
 
 struct pl_arch_traits {
@@ -58,6 +61,8 @@ struct pl_arch_traits {
 
 /* Row of an architecture by llama.cpp's name; NULL when llama.cpp does not know it. */
 const struct pl_arch_traits *pl_arch_traits_find(const char *name);
+/* Does llama.cpp honour the windows of this model's layers? It ignores those of Mistral, StarCoder 2, Phi-3, Qwen 2. */
+bool pl_arch_slides(const struct pl_model *m);
 /* Does layer il slide, by the pattern of llama.cpp's set_swa_pattern? */
 bool pl_swa_pattern_at(uint32_t il, uint32_t period, bool dense_first);
 

@@ -609,6 +609,11 @@ static int set_ffn(struct meta *x)
 	    (r = get_u32(x, "leading_dense_block_count", MAX_LAYERS, &lead)) < 0 ||
 	    (r = get_u32(x, "interleave_moe_layer_step", MAX_LAYERS, &step)) < 0)
 		return r;
+	for (uint32_t i = 0; i < x->g->n_tensors; i++) { /* a bias of each expert, in one matrix */
+		struct pl_tensor *t = &x->g->tensors[i];
+		if (t->group == PL_GROUP_EXPERT && t->is_bias && t->ne[1] == n_expert)
+			t->n_stacked = n_expert;
+	}
 	for (uint32_t i = 0; i < x->n_all; i++) {
 		struct pl_layer *l = &x->layers[i];
 		bool has_moe = tensor_at(x, i, PL_ROLE_EXPERT_DOWN) || tensor_at(x, i, PL_ROLE_ROUTER);

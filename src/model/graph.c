@@ -158,11 +158,10 @@ static uint32_t per_layer_input(struct pl_gb *b, int32_t il, uint32_t x)
 
 static uint32_t build_layer(struct pl_gb *b, int32_t il, uint32_t x)
 {
-	const struct pl_arch_traits *tr = pl_arch_traits_find(b->m->arch);
 	enum pl_role pre_ffn = ffn_norm_role(b, il);
 	bool pre = pl_gb_has(b, il, PL_ROLE_ATTN_NORM), bare = !pre && pre_ffn == PL_ROLE_OTHER &&
 	           !pl_gb_has(b, il, PL_ROLE_ATTN_POST_NORM) && !pl_gb_has(b, il, PL_ROLE_ATTN_OUT_NORM);
-	bool parallel = (pre && pre_ffn == PL_ROLE_OTHER) || (tr && (tr->flags & PL_ARCH_PARALLEL));
+	bool parallel = (pre && pre_ffn == PL_ROLE_OTHER) || (b->tr && (b->tr->flags & PL_ARCH_PARALLEL));
 	uint32_t h = pl_gb_norm(b, il, PL_ROLE_ATTN_NORM, x, "attn_norm"), h2 = h, n_embd = pl_gb_width(b, x);
 	if (pl_gb_has(b, il, PL_ROLE_ATTN_NORM_2)) /* Falcon 40B: the attention has a norm of its own */
 		h2 = pl_gb_norm(b, il, PL_ROLE_ATTN_NORM_2, x, "attn_norm_2");
@@ -297,7 +296,7 @@ static void note_leftovers(struct pl_gb *b)
 
 int pl_graph_build(struct pl_arena *a, struct pl_model *m, struct pl_err *err)
 {
-	struct pl_gb b = {.a = a, .m = m, .ple = PL_NO_VALUE, .encoder = PL_NO_VALUE};
+	struct pl_gb b = {.a = a, .m = m, .ple = PL_NO_VALUE, .encoder = PL_NO_VALUE, .tr = pl_arch_traits_find(m->arch)};
 	if (!m->arch_known || !m->layers || !m->n_tensors)
 		return 0;
 	if (!make_index(&b))

@@ -1,4 +1,5 @@
 /* Attention of one layer: ordinary, fused or latent projections, indexer, output gate. */
+#include "model/arch_traits.h"
 #include "model/graph_build.h"
 
 /* Scores of the indexer choose the tokens sparse attention reads (DeepSeek V3.2: the query comes from the q latent). */
@@ -20,7 +21,7 @@ static uint32_t build_indexer(struct pl_gb *b, int32_t il, uint32_t h, uint32_t 
 
 static uint32_t rope(struct pl_gb *b, int32_t il, uint32_t v, const char *name)
 {
-	if (v == PL_NO_VALUE || b->m->layers[il].no_rope)
+	if (v == PL_NO_VALUE || b->m->layers[il].no_rope || (b->tr && (b->tr->flags & PL_ARCH_NO_ROPE)))
 		return v;
 	return pl_gb_op(b, PL_OP_ROPE, il, v, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, v), PL_ROWS_NEW, name);
 }

@@ -5,11 +5,14 @@
 
 #include "model/build.h"
 
+struct pl_arch_traits;
+
 #define PL_NO_VALUE UINT32_MAX
 
 struct pl_gb {
 	struct pl_arena *a;
 	struct pl_model *m;
+	const struct pl_arch_traits *tr; /* NULL: llama.cpp does not know the architecture */
 	uint32_t n_all;       /* layers the index covers */
 	uint32_t *index;      /* (n_all + 1) × PL_ROLE_COUNT × 2 → tensor + 1; row 0: outside the layers */
 	bool *used;           /* by tensor */

@@ -26,9 +26,9 @@ static void set_dims(struct pl_tensor *t, uint32_t n_dims, uint64_t d0, uint64_t
 }
 
 /* Dimensions as llama.cpp's loaders ask for them, where other readers flatten or keep unit dimensions. */
-static void shape(struct pl_tensor *t, const struct pl_layer *l, const char *arch)
+static void shape(struct pl_tensor *t, const struct pl_layer *l, const struct pl_arch_traits *tr)
 {
-	bool mamba2 = l && l->rec == PL_REC_MAMBA2 && strcmp(arch, "plamo2");
+	bool mamba2 = l && l->rec == PL_REC_MAMBA2 && strcmp(tr->name, "plamo2");
 	uint64_t n = t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
 	if (t->is_bias && t->n_stacked > 1)
 		set_dims(t, 2, n / t->n_stacked, t->n_stacked, 1);
@@ -67,6 +67,11 @@ static void shape(struct pl_tensor *t, const struct pl_layer *l, const char *arc
 	case PL_ROLE_SHARED_GATE_INP:
 		set_dims(t, 1, n, 1, 1);
 		break;
+	case PL_ROLE_ATTN_Q_NORM:
+	case PL_ROLE_ATTN_K_NORM:
+		if ((tr->flags & PL_ARCH_QK_NORM_BY_HEAD) && l && l->d_k && n > l->d_k)
+			set_dims(t, 2, l->d_k, n / l->d_k, 1);
+		break;
 	default:
 		break;
 	}
@@ -95,6 +100,8 @@ static const char *name_of(struct pl_arena *a, const struct pl_tensor *t, const 
 		return t->name;
 	if (t->role == PL_ROLE_OUTPUT_NORM && (tr->flags & PL_ARCH_FINAL_NORM_AS_EMBD))
 		base = pl_role_info(PL_ROLE_TOKEN_EMBD_NORM)->gguf_name;
+	if (t->role == PL_ROLE_FFN_NORM && (tr->flags & PL_ARCH_FFN_NORM_AS_POST))
+		base = pl_role_info(PL_ROLE_ATTN_POST_NORM)->gguf_name;
 	if (t->role == PL_ROLE_FFN_GATE_UP)
 		base = "ffn_up";
 	if (t->role == PL_ROLE_ROUTER_BIAS)
@@ -202,7 +209,7 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, uint32_t n_laye
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u tensors", m->n_tensors);
 	for (uint32_t i = 0; i < list.n; i++) {
 		struct pl_tensor *t = &list.items[i];
-		shape(t, t->layer >= 0 ? &m->layers[t->layer] : NULL, m->arch);
+		shape(t, t->layer >= 0 ? &m->layers[t->layer] : NULL, tr);
 		t->name = name_of(a, t, tr);
 		int r = size_up(t, err);
 		if (r < 0)
@@ -216,7 +223,7 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, uint32_t n_laye
 static int check(const struct pl_model *m, const struct pl_synth_params *p, struct pl_err *err)
 {
 	const struct pl_arch_traits *tr = pl_arch_traits_find(m->arch);
-	if (!tr || !m->arch_known || !m->layers || !m->n_tensors || (tr->flags & PL_ARCH_NOT_A_MODEL))
+	if (!tr || !m->arch_known || !m->layers || !m->n_tensors || (tr->flags & (PL_ARCH_NOT_A_MODEL | PL_ARCH_NO_LOADER)))
 		return pl_fail(err, PL_ERR_UNSUPPORTED, m->name, "llama.cpp has no architecture for this model ('%s')",
 		               m->arch ? m->arch : m->hf_type ? m->hf_type : "unknown");
 	if (p->n_layers > m->n_layers)

@@ -89,7 +89,15 @@ static bool indexes(const struct pl_layer *l)
 
 static bool is_dense(const struct pl_layer *l)
 {
-	return l->ffn == PL_FFN_PLAIN || l->ffn == PL_FFN_GATED || (l->ffn == PL_FFN_MOE && l->n_ff);
+	return l->ffn == PL_FFN_PLAIN || l->ffn == PL_FFN_GATED || (l->ffn == PL_FFN_MOE && l->moe_beside_dense);
+}
+
+static bool has_tensor(const struct pl_model *m, int32_t il, enum pl_role role)
+{
+	for (uint32_t i = 0; i < m->n_tensors; i++)
+		if (m->tensors[i].layer == il && m->tensors[i].role == role)
+			return true;
+	return false;
 }
 
 /* ---- attention -------------------------------------------------------------------------------------------------- */
@@ -102,17 +110,18 @@ static void put_heads(struct keys *k)
 		k->o->failed = true;
 		return;
 	}
-	bool deci = !strcmp(k->m->arch, "deci");
 	for (uint32_t i = 0; i < n; i++) {
 		const struct pl_layer *l = &k->m->layers[i];
 		bool on = l->attn != PL_ATTN_NONE;
-		heads[i] = on ? l->n_head : deci || !any ? l->n_head : any->n_head;
+		heads[i] = on ? l->n_head : any ? any->n_head : 0;
 		kv[i] = on ? l->attn == PL_ATTN_MLA ? 1 : l->n_head_kv : 0;
 		if (!on && k->tr->rec_rule == PL_REC_INTERVAL && any) /* told apart by the interval, not by head_count_kv */
 			kv[i] = any->n_head_kv;
 	}
-	if (!any)
-		heads[0] = 0;
+	/* Nemotron-NAS: heads without KV heads mean one matrix in place of attention, no heads mean nothing at all */
+	for (uint32_t i = 0; i < n && !strcmp(k->m->arch, "deci"); i++)
+		if (k->m->layers[i].attn == PL_ATTN_NONE && !has_tensor(k->m, (int32_t)i, PL_ROLE_ATTN_OUT))
+			heads[i] = 0;
 	put_per_layer(k, "attention.head_count", heads);
 	put_per_layer(k, "attention.head_count_kv", kv);
 }
@@ -262,7 +271,7 @@ static void put_ffn_widths(struct keys *k)
 	bool by_layer = !strcmp(k->m->arch, "deci") || k->tr->rec_rule == PL_REC_KV0_FF0;
 	for (uint32_t i = 0; i < n; i++) {
 		const struct pl_layer *l = &k->m->layers[i];
-		ff[i] = l->n_ff ? l->n_ff : by_layer && l->ffn == PL_FFN_MOE ? l->n_ff_expert : 0;
+		ff[i] = is_dense(l) ? l->n_ff : by_layer && l->ffn == PL_FFN_MOE ? l->n_ff_expert : 0;
 		if (!ff[i] && !by_layer)
 			ff[i] = d ? d->n_ff : moe ? moe->n_ff_expert : 0;
 		ff[i] *= times;

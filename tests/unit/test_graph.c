@@ -3,6 +3,10 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include <jansson.h>
+
+#include <plimsoll/catalog.h>
+
 #include "model/build.h"
 #include "graph_check.h"
 
@@ -223,12 +227,41 @@ static void test_leftovers_are_named(void **state)
 	pl_arena_free(h.a);
 }
 
+/* Every catalogued model whose architecture is known: each weight of the trunk has one place, widths agree. */
+static void test_whole_catalogue(void **state)
+{
+	(void)state;
+	uint32_t n, n_built = 0, n_faults = 0;
+	const struct pl_model_row *rows = pl_catalog_models(&n);
+	for (uint32_t i = 0; i < n; i++) {
+		struct pl_arena *a = pl_arena_new(0);
+		struct pl_tensor_list list = {.a = a};
+		struct pl_model m = {.name = rows[i].id};
+		struct pl_err err = {0};
+		json_t *config = rows[i].config_json ? json_loadb(rows[i].config_json, rows[i].config_len, 0, NULL) : NULL;
+		if (config && pl_layers_from_config(a, config, &m, &list, &err) == 0 && m.arch_known) {
+			assert_int_equal(pl_model_finish(a, &m, list.items, list.n, &err), 0);
+			assert_int_equal(pl_graph_build(a, &m, &err), 0);
+			const char *fault = graph_fault(&m);
+			if (fault)
+				print_error("%s (%s): %s; %s\n", rows[i].id, m.arch, fault, m.notes ? m.notes->text : "");
+			n_faults += fault != NULL;
+			n_built++;
+		}
+		json_decref(config);
+		pl_arena_free(a);
+	}
+	assert_int_equal(n_faults, 0);
+	assert_true(n_built >= 490);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_dense),          cmocka_unit_test(test_moe_with_shared_expert),
 	    cmocka_unit_test(test_latent),         cmocka_unit_test(test_parallel_block),
 	    cmocka_unit_test(test_leftovers_are_named), cmocka_unit_test(test_shapes_that_do_not_fit),
+	    cmocka_unit_test(test_whole_catalogue),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,8 @@ int pl_read_biases(struct pl_family *f)
 		f->traits |= T_QKV_BIAS;
 	if (pl_cfg_get(f, "attention_out_bias") && !pl_cfg_bool(f, "attention_out_bias", true))
 		f->traits &= ~(uint32_t)T_O_BIAS;
+	if (!strcmp(f->m->arch, "smollm3"))
+		f->m->tied_output = pl_cfg_bool(f, "tie_word_embeddings", true);
 	if (pl_cfg_bool(f, "mlp_bias", false))
 		f->traits |= T_MLP_BIAS;
 	if (pl_cfg_bool(f, "use_parallel_residual", false) && f->m->hf_type && !strcmp(f->m->hf_type, "stablelm"))

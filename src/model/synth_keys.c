@@ -282,7 +282,7 @@ static void put_ffn_widths(struct keys *k)
 static void put_experts(struct keys *k)
 {
 	const struct pl_layer *l = first(k, routes);
-	uint32_t n = k->m->n_layers, lead = 0, step = 1, at = n;
+	uint32_t n = k->m->n_layers, lead = 0, step = 1, at = n, latent = 0;
 	bool corrected = false;
 	if (!l)
 		return;
@@ -295,6 +295,13 @@ static void put_experts(struct keys *k)
 		step++;
 	for (uint32_t i = 0; i < k->m->n_tensors; i++)
 		corrected |= k->m->tensors[i].role == PL_ROLE_ROUTER_BIAS;
+	for (uint32_t i = 0; i < k->m->n_tensors; i++) /* experts narrower than the model (Nemotron 3 Super) */
+		if (k->m->tensors[i].role == PL_ROLE_EXPERT_LATENT_DOWN)
+			latent = (uint32_t)pl_min_u64(k->m->tensors[i].ne[1], UINT32_MAX);
+	if (latent) {
+		put_u32(k, "moe_latent_size", latent);
+		put_u32(k, "expert_latent_length", latent);
+	}
 	put_u32(k, "expert_count", l->n_expert);
 	put_u32(k, "expert_used_count", l->n_expert_used);
 	put_u32(k, "expert_feed_forward_length", l->n_ff_expert);

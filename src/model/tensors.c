@@ -284,7 +284,8 @@ static void layer_norms(struct pl_family *f, int32_t il, const struct pl_layer *
 		norm(f, il, PL_ROLE_FFN_POST_NORM);
 		return;
 	}
-	norm(f, il, PL_ROLE_ATTN_NORM);
+	if (l->attn != PL_ATTN_NONE || l->rec != PL_REC_NONE || (f->traits & T_MIXER_ONLY))
+		norm(f, il, PL_ROLE_ATTN_NORM); /* Nemotron-NAS leaves it out with the attention */
 	if (f->traits & T_TWO_ATTN_NORMS)
 		norm(f, il, PL_ROLE_ATTN_NORM_2);
 	if (f->traits & (T_ONE_NORM | T_TWO_ATTN_NORMS | T_MIXER_ONLY))

@@ -10,6 +10,8 @@ int pl_read_biases(struct pl_family *f)
 		f->traits |= T_QKV_BIAS | T_O_BIAS;
 	if (pl_cfg_bool(f, "use_qkv_bias", false) || pl_cfg_bool(f, "qkv_bias", false))
 		f->traits |= T_QKV_BIAS;
+	if (f->m->hf_type && !strcmp(f->m->hf_type, "stablelm")) /* its output projection never has one */
+		f->traits &= ~(uint32_t)T_O_BIAS;
 	if (pl_cfg_get(f, "attention_out_bias") && !pl_cfg_bool(f, "attention_out_bias", true))
 		f->traits &= ~(uint32_t)T_O_BIAS;
 	if (!strcmp(f->m->arch, "smollm3"))

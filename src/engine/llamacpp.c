@@ -8,6 +8,7 @@
 #include "engine/llamacpp.h"
 
 static const uint64_t MIB = 1024 * 1024;
+static const uint64_t SCRATCH_BYTES = 1024ull * 1024 * 1024;
 
 static const enum pl_dtype kv_types[] = {PL_DTYPE_F16, PL_DTYPE_BF16,   PL_DTYPE_Q8_0, PL_DTYPE_Q5_1, PL_DTYPE_Q5_0,
                                          PL_DTYPE_Q4_1, PL_DTYPE_IQ4_NL, PL_DTYPE_Q4_0, PL_DTYPE_F32,  PL_DTYPE_UNKNOWN};
@@ -59,7 +60,7 @@ static void add_device(struct ll_job *j, uint32_t index)
 	j->dev[j->n_dev++] = (struct ll_device){
 	    .index = index,
 	    .kind = cuda || d->vendor == PL_VENDOR_INTEL ? LL_PADDED : LL_PLAIN,
-	    .async = cuda,
+	    .async = d->vendor != PL_VENDOR_APPLE && d->vendor != PL_VENDOR_INTEL,
 	    .cuda = cuda,
 	    .room_bytes = room_of(j->hw, d),
 	    .overhead_bytes = overhead_of(d),
@@ -135,6 +136,9 @@ int ll_job_init(struct ll_job *j, struct pl_arena *a, const struct pl_model *m, 
 	if ((rc = see_devices(j, err)) < 0)
 		return rc;
 	j->ctx.flash_attn = flash_attention(j);
+	j->repacks = true;
+	for (uint32_t d = 0; d < j->n_dev; d++)
+		j->repacks &= j->dev[d].dev->vendor == PL_VENDOR_OTHER || j->dev[d].dev->vendor == PL_VENDOR_APPLE;
 	if ((rc = ll_weights(j, err)) < 0)
 		return rc;
 	return ll_cache(j, err);
@@ -161,7 +165,7 @@ static void answer_host(const struct ll_job *j, const struct ll_sum *s, struct p
 	h->use.name = pl_tr("host");
 	h->use.total_bytes = j->hw->ram_bytes.known ? j->hw->ram_bytes.value : 0;
 	h->use.overhead_bytes = pl_sat_add(s->output_buffer_bytes, HOST_FOOTPRINT_BYTES);
-	h->mapped_bytes = j->p->no_mmap || j->p->mlock ? 0 : h->use.model_bytes;
+	h->mapped_bytes = j->p->no_mmap || j->p->mlock ? 0 : pl_sat_sub(h->use.model_bytes, s->repacked_bytes);
 	h->rest_bytes = h->peak_load_bytes = pl_use_total_bytes(&h->use);
 	for (uint32_t d = 0; d < j->n_dev; d++)
 		gpu |= s->dev[d].model_bytes > 0;
@@ -285,7 +289,15 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	out.devices = PL_NEW_N(a, struct pl_use, (uint64_t)hw->n_devices + 1);
 	if (!sum.layer_dev || !out.layer_device || !out.devices)
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", job.n_all);
+	job.scratch = pl_arena_new(SCRATCH_BYTES);
+	if (!job.scratch)
+		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", job.n_all);
 	ll_choose(&job, &place, &sum);
+	bool failed = pl_arena_failed(job.scratch);
+	pl_arena_free(job.scratch);
+	if (failed)
+		return pl_fail(err, PL_ERR_LIMIT, m->name, "the placement of %u layers takes more working memory than allowed",
+		               job.n_all);
 	answer_devices(&job, &sum, &out);
 	answer_host(&job, &sum, &out);
 	judge(&job, &sum, &out);

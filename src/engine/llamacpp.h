@@ -13,9 +13,10 @@ enum ll_kind {
 	LL_PADDED,    /* CUDA, HIP, SYCL: the last row of quantised tensors is padded to whole 512 elements */
 	LL_KIND_COUNT
 };
+enum { LL_REPACKED = LL_KIND_COUNT }; /* of the host's bytes, those the CPU backend stores in a layout of its own */
 
 struct ll_bytes {
-	uint64_t v[LL_KIND_COUNT];
+	uint64_t v[LL_KIND_COUNT + 1];
 };
 
 /* One device as llama.cpp sees it. */
@@ -31,7 +32,8 @@ struct ll_device {
 struct ll_layer {
 	struct ll_bytes rest, experts; /* weights */
 	struct ll_bytes kv, state;
-	bool loaded;                   /* MTP layers are skipped */
+	uint64_t roles;                /* fingerprint of the tensors it has */
+	uint32_t kind;                 /* equal numbers: layers of the same shape */
 };
 
 /* Sizes of a context after llama.cpp's own rounding. */
@@ -46,6 +48,7 @@ struct ll_context {
 /* Everything about a request that does not depend on where layers go. */
 struct ll_job {
 	struct pl_arena *a;
+	struct pl_arena *scratch; /* gone when the answer is given */
 	const struct pl_model *m;
 	const struct pl_machine *hw;
 	const struct pl_params *p;
@@ -59,7 +62,9 @@ struct ll_job {
 	uint64_t tied_copy_bytes; /* part of output that the host already holds when the output stays there */
 	uint64_t input_bytes;    /* embeddings: always on the host */
 	uint64_t unloaded_bytes; /* MTP layers and towers */
+	
 	bool has_experts, has_vision, has_mtp;
+	bool repacks;            /* no GPU backend lends host memory: CPU weights may be stored in another layout */
 	struct ll_context ctx;
 };
 
@@ -76,7 +81,7 @@ struct ll_sum {
 	int16_t *layer_dev; /* n_all + 1 positions in job->dev, -1 host; the last is the output */
 	bool pipeline;
 	uint64_t output_buffer_bytes;
-	uint64_t largest_gpu_tensor_bytes;
+	uint64_t repacked_bytes; /* of host.model_bytes: allocated, not mapped */
 };
 
 int ll_job_init(struct ll_job *j, struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,

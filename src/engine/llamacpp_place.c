@@ -48,10 +48,12 @@ static void add(uint64_t *to, uint64_t bytes)
 
 static void add_weights(const struct ll_job *j, struct ll_sum *s, int dev, const struct ll_bytes *b)
 {
-	if (dev < 0)
+	if (dev < 0) {
 		add(&s->host.model_bytes, b->v[LL_HOST]);
-	else
+		add(&s->repacked_bytes, b->v[LL_REPACKED]);
+	} else {
 		add(&s->dev[dev].model_bytes, b->v[j->dev[dev].kind]);
+	}
 }
 
 static void sum_layers(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *s)

@@ -7,7 +7,37 @@
 
 enum { HOST_ALIGN = 32, GPU_ALIGN = 128, ROW_PADDING = 512 };
 
-static void add_tensor(struct ll_bytes *to, const struct pl_tensor *t)
+static bool cpu_has(const struct pl_machine *hw, const char *flag)
+{
+	return hw->cpu_flags && strstr(hw->cpu_flags, flag);
+}
+
+/* Matrices the CPU backend stores interleaved (ggml-cpu/repack.cpp), on x86 with AVX2 when nothing else is known. */
+static bool is_repacked(const struct ll_job *j, const struct pl_tensor *t)
+{
+	const struct pl_machine *hw = j->hw;
+	bool arm = cpu_has(hw, "neon") || cpu_has(hw, "asimd") || cpu_has(hw, "dotprod");
+	bool avx2 = !arm && (!hw->cpu_flags || cpu_has(hw, "avx2"));
+	if (!j->repacks || t->n_dims < 2 || t->ne[1] % 8)
+		return false;
+	switch (t->type) {
+	case PL_DTYPE_Q4_0:
+	case PL_DTYPE_Q4_K:
+	case PL_DTYPE_IQ4_NL:
+	case PL_DTYPE_MXFP4:
+		return avx2 || arm;
+	case PL_DTYPE_Q2_K:
+		return cpu_has(hw, "avx512f");
+	case PL_DTYPE_Q5_K:
+	case PL_DTYPE_Q6_K:
+	case PL_DTYPE_Q8_0:
+		return arm;
+	default:
+		return false;
+	}
+}
+
+static void add_tensor(const struct ll_job *j, struct ll_bytes *to, const struct pl_tensor *t)
 {
 	uint64_t padded = t->bytes;
 	const struct pl_dtype_info *d = pl_dtype_info(t->type);
@@ -15,6 +45,8 @@ static void add_tensor(struct ll_bytes *to, const struct pl_tensor *t)
 	if (d->block_elems > 1 && over)
 		padded = pl_sat_add(padded, (ROW_PADDING - over) / d->block_elems * d->block_bytes);
 	to->v[LL_HOST] = pl_sat_add(to->v[LL_HOST], pl_round_up(t->bytes, HOST_ALIGN));
+	if (is_repacked(j, t))
+		to->v[LL_REPACKED] = pl_sat_add(to->v[LL_REPACKED], pl_round_up(t->bytes, HOST_ALIGN));
 	to->v[LL_PLAIN] = pl_sat_add(to->v[LL_PLAIN], pl_round_up(t->bytes, GPU_ALIGN));
 	to->v[LL_PADDED] = pl_sat_add(to->v[LL_PADDED], pl_round_up(padded, GPU_ALIGN));
 }
@@ -58,14 +90,34 @@ static void add_global(struct ll_job *j, const struct pl_tensor *t)
 	if (is_input(t))
 		j->input_bytes = pl_sat_add(j->input_bytes, pl_round_up(t->bytes, HOST_ALIGN));
 	else if (goes_with_first_layer(t))
-		add_tensor(&j->first, t);
+		add_tensor(j, &j->first, t);
 	else if (is_rope_table(t))
-		add_tensor(&j->each, t);
+		add_tensor(j, &j->each, t);
 	else
-		add_tensor(&j->output, t);
+		add_tensor(j, &j->output, t);
 	if (t->role == PL_ROLE_TOKEN_EMBD && j->m->tied_output && !t->is_bias) {
-		add_tensor(&j->output, t);
-		j->tied_copy_bytes = pl_round_up(t->bytes, HOST_ALIGN);
+		add_tensor(j, &j->output, t);
+		/* beside the rows that are looked up, a matrix in another layout is a copy on the host too */
+		j->tied_copy_bytes = is_repacked(j, t) ? 0 : pl_round_up(t->bytes, HOST_ALIGN);
+	}
+}
+
+static bool same_shape(const struct ll_job *j, uint32_t a, uint32_t b)
+{
+	return j->layers[a].roles == j->layers[b].roles && !memcmp(&j->m->layers[a], &j->m->layers[b], sizeof(struct pl_layer));
+}
+
+/* Numbers the layers by shape; most models have one or two kinds. */
+static void name_kinds(struct ll_job *j)
+{
+	uint32_t first[16], n = 0;
+	for (uint32_t i = 0; i < j->n_all && j->m->layers; i++) {
+		uint32_t k = 0;
+		while (k < n && !same_shape(j, first[k], i))
+			k++;
+		if (k == n && n < 16)
+			first[n++] = i;
+		j->layers[i].kind = k < n ? k : i + 16;
 	}
 }
 
@@ -87,9 +139,11 @@ int ll_weights(struct ll_job *j, struct pl_err *err)
 			continue;
 		}
 		bool expert = is_expert(t);
+		j->layers[t->layer].roles += (t->role + 1ull) * (t->is_bias ? 7919 : 104729) + t->bytes % 977;
 		j->has_experts |= expert;
-		add_tensor(expert ? &j->layers[t->layer].experts : &j->layers[t->layer].rest, t);
+		add_tensor(j, expert ? &j->layers[t->layer].experts : &j->layers[t->layer].rest, t);
 	}
+	name_kinds(j);
 	if (j->input_bytes == UINT64_MAX)
 		return pl_fail(err, PL_ERR_RANGE, m->name, "the weights are larger than 2^64 bytes");
 	return 0;

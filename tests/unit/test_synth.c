@@ -10,8 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <plimsoll/catalog.h>
 #include <plimsoll/synth.h>
 
+#include "model/arch_traits.h"
 #include "model/build.h"
 #include "graph_check.h"
 
@@ -237,6 +239,84 @@ static void test_contents(void **state)
 	assert_true(fabsf(sum / 1024) < 0.002f && largest > 0.015f && largest <= 0.02f);
 }
 
+/* NULL when a layer read back from the file says what the config said, else the field. */
+static const char *layer_differs(const struct pl_model *m, const struct pl_layer *x, const struct pl_layer *y)
+{
+	bool attends = x->attn != PL_ATTN_NONE, mla = x->attn == PL_ATTN_MLA, moe = x->ffn == PL_FFN_MOE;
+	if (x->attn != y->attn || x->rec != y->rec || x->ffn != y->ffn)
+		return "kind";
+	if (attends && (x->n_head != y->n_head || x->d_k != y->d_k || x->d_v != y->d_v))
+		return "heads";
+	if (attends && !mla && x->n_head_kv != y->n_head_kv)
+		return "n_head_kv";
+	if (attends && pl_arch_slides(m) && (x->window_tokens != y->window_tokens || x->window_chunked != y->window_chunked))
+		return "window";
+	if (attends && (x->kv_from_layer != y->kv_from_layer || x->q_gated != y->q_gated || x->k_is_v != y->k_is_v))
+		return "kv_from_layer, q_gated or k_is_v";
+	if (mla && (x->kv_lora != y->kv_lora || x->q_lora != y->q_lora || x->d_rope != y->d_rope || x->d_nope != y->d_nope))
+		return "latent";
+	if (x->indexer_dim != y->indexer_dim || x->indexer_heads != y->indexer_heads)
+		return "indexer";
+	bool by_width = x->rec == PL_REC_MAMBA1 || x->rec == PL_REC_MAMBA2 || x->rec == PL_REC_SHORTCONV;
+	if (by_width && (x->d_inner != y->d_inner || x->d_state != y->d_state || x->n_group != y->n_group))
+		return "d_inner, d_state or n_group";
+	if (x->rec && (x->d_conv != y->d_conv || x->rec_heads != y->rec_heads || x->rec_d_k != y->rec_d_k || x->rec_d_v != y->rec_d_v))
+		return "recurrent heads";
+	if (moe && (x->n_expert != y->n_expert || x->n_expert_used != y->n_expert_used || x->n_ff_expert != y->n_ff_expert ||
+	            x->n_ff_shared != y->n_ff_shared))
+		return "experts";
+	return !moe && x->ffn && x->n_ff != y->n_ff ? "n_ff" : NULL;
+}
+
+static const char *round_trip(struct pl_arena *a, const struct pl_model_row *row, bool *ret_written)
+{
+	const struct pl_synth_params p = {.quant = "q4_k_m", .no_vocab = true};
+	const struct pl_model *m, *back;
+	struct pl_synth s;
+	struct pl_err err = {0};
+	const char *field = NULL;
+	*ret_written = false;
+	if (pl_model_from_config(a, row->id, row->config_json, row->config_len, NULL, &m, &err) || !m->arch_known)
+		return NULL;
+	int r = pl_synth_make(a, m, &p, &s, &err);
+	if (r == -PL_ERR_UNSUPPORTED) /* llama.cpp does not know it */
+		return NULL;
+	*ret_written = true;
+	if (r)
+		return pl_arena_strdup(a, err.msg);
+	struct pl_bytes part = {s.header, s.header_bytes, s.file_bytes, row->id};
+	if (pl_model_from_gguf(a, &part, 1, &back, &err))
+		return pl_arena_strdup(a, err.msg);
+	if (!back->arch_known || back->n_layers != m->n_layers || back->n_vocab != m->n_vocab || back->tied_output != m->tied_output)
+		return "n_layers, n_vocab or tied_output";
+	if (back->n_params != s.model->n_params || back->n_params_active != s.model->n_params_active ||
+	    back->weight_bytes != s.model->weight_bytes)
+		return "n_params, n_params_active or weight_bytes";
+	for (uint32_t i = 0; i < m->n_layers && !field; i++)
+		field = layer_differs(m, &m->layers[i], &back->layers[i]);
+	return field ? field : graph_fault(back);
+}
+
+/* Every catalogued model that llama.cpp knows, written as a file and read back: the same layers, sums and step. */
+static void test_whole_catalogue(void **state)
+{
+	(void)state;
+	uint32_t n, n_written = 0, n_faults = 0;
+	const struct pl_model_row *rows = pl_catalog_models(&n);
+	for (uint32_t i = 0; i < n; i++) {
+		struct pl_arena *a = pl_arena_new(0);
+		bool written = false;
+		const char *fault = rows[i].config_json ? round_trip(a, &rows[i], &written) : NULL;
+		if (fault)
+			print_error("%s: %s\n", rows[i].id, fault);
+		n_faults += fault != NULL;
+		n_written += written;
+		pl_arena_free(a);
+	}
+	assert_int_equal(n_faults, 0);
+	assert_true(n_written >= 480);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -244,6 +324,7 @@ int main(void)
 	    cmocka_unit_test(test_cut_and_sparse),
 	    cmocka_unit_test(test_refusals),
 	    cmocka_unit_test(test_contents),
+	    cmocka_unit_test(test_whole_catalogue),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

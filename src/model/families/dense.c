@@ -36,6 +36,22 @@ static uint32_t default_period(const struct pl_family *f)
 	return 1;
 }
 
+/* Windows that the configuration classes of Transformers have when config.json does not name one. */
+static uint32_t default_window(const struct pl_family *f)
+{
+	bool exaone = !strcmp(f->m->arch, "exaone4") && f->m->n_layers == 64; /* the 32B */
+	return exaone || !strcmp(f->m->arch, "gemma2") ? 4096 : 0;
+}
+
+/* "LLLG" (EXAONE 4): local layers and a global one; a number elsewhere. */
+static uint32_t read_period(struct pl_family *f)
+{
+	const json_t *pattern = pl_cfg_get(f, "sliding_window_pattern");
+	if (json_is_string(pattern) && json_string_length(pattern) <= 64)
+		return (uint32_t)json_string_length(pattern);
+	return U32(f, 0, 64, "sliding_window_pattern", "_sliding_window_pattern");
+}
+
 static bool slides(struct pl_family *f, uint32_t il, uint32_t period, uint32_t from_layer)
 {
 	if (json_is_array(pl_cfg_get(f, "layer_types")))
@@ -48,9 +64,9 @@ static bool slides(struct pl_family *f, uint32_t il, uint32_t period, uint32_t f
 
 int pl_read_windows(struct pl_family *f)
 {
-	uint32_t window = U32(f, 0, 1u << 30, "sliding_window", "sliding_window_size");
-	uint32_t period = U32(f, 0, 64, "sliding_window_pattern", "_sliding_window_pattern"), from_layer = 0;
-	bool is_qwen = !strncmp(f->m->arch, "qwen", 4) || !strcmp(f->m->arch, "mimo2");
+	uint32_t window = U32(f, default_window(f), 1u << 30, "sliding_window", "sliding_window_size");
+	uint32_t period = read_period(f), from_layer = 0;
+	bool is_qwen = !strncmp(f->m->arch, "qwen", 4);
 	const json_t *bias = pl_cfg_get(f, "attention_bias");
 	if (bias && json_is_true(bias))
 		f->traits |= T_QKV_BIAS | (is_qwen || !strcmp(f->m->arch, "llama") ? T_O_BIAS : 0);

@@ -149,6 +149,7 @@ int pl_read_lfm2(struct pl_family *f)
 			continue;
 		l->attn = PL_ATTN_NONE;
 		l->rec = PL_REC_SHORTCONV;
+		l->d_inner = f->m->n_embd;
 		l->d_conv = U32(f, 3, 64, "conv_L_cache");
 	}
 	return f->rc;

@@ -21,7 +21,7 @@ static const struct pl_family_row rows[] = {
     {"qwen2", "qwen2", T_QKV_BIAS, pl_read_windows},
     {"qwen2_5_vl", "qwen2vl", T_QKV_BIAS, pl_read_windows},
     {"qwen2_vl", "qwen2vl", T_QKV_BIAS, pl_read_windows},
-    {"mimo", "mimo2", T_QKV_BIAS, pl_read_windows},
+    {"mimo", "qwen2", T_QKV_BIAS, pl_read_windows},
     {"qwen3", "qwen3", QKN, pl_read_windows},
     {"qwen3_vl_text", "qwen3vl", QKN, NULL},
     {"qwen3_vl", "qwen3vl", QKN, NULL},

@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "engine/engines.h"
 #include "engine/llamacpp.h"
+#include "model/arch_traits.h"
 
 static const uint64_t MIB = 1024 * 1024;
 static const uint64_t SCRATCH_BYTES = 1024ull * 1024 * 1024;
@@ -281,7 +282,11 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	struct ll_place place;
 	struct pl_layout out = {.n_devices = hw->n_devices};
 	struct pl_params resolved = *p;
-	int rc = ll_job_init(&job, a, m, hw, &resolved, err);
+	/* a config may state windows that this engine ignores (Mistral 7B v0.1, Phi-3, StarCoder 2) */
+	const struct pl_model *view = pl_arch_view(a, m);
+	if (!view)
+		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
+	int rc = ll_job_init(&job, a, view, hw, &resolved, err);
 	if (rc)
 		return rc;
 	sum.layer_dev = PL_NEW_N(a, int16_t, (uint64_t)job.n_all + 1);

@@ -142,6 +142,28 @@ bool pl_arch_slides(const struct pl_model *m)
 	return tr && tr->swa != PL_SWA_NEVER && (!tr->swa_at_layers || tr->swa_at_layers == m->n_layers);
 }
 
+const struct pl_model *pl_arch_view(struct pl_arena *a, const struct pl_model *m)
+{
+	uint32_t n = m->layers ? m->n_layers + m->n_layers_mtp : 0;
+	bool any = false;
+	for (uint32_t i = 0; i < n; i++)
+		any |= m->layers[i].window_tokens != 0;
+	if (!any || m->format == PL_FORMAT_GGUF || pl_arch_slides(m)) /* a GGUF was read by these rules already */
+		return m;
+	struct pl_model *view = PL_NEW(a, struct pl_model);
+	struct pl_layer *layers = PL_NEW_N(a, struct pl_layer, n);
+	if (!view || !layers)
+		return NULL;
+	memcpy(layers, m->layers, n * sizeof *layers);
+	for (uint32_t i = 0; i < n; i++) {
+		layers[i].window_tokens = 0;
+		layers[i].window_chunked = false;
+	}
+	*view = *m;
+	view->layers = layers;
+	return view;
+}
+
 bool pl_swa_pattern_at(uint32_t il, uint32_t period, bool dense_first)
 {
 	if (!period)

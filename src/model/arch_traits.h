@@ -63,6 +63,8 @@ struct pl_arch_traits {
 const struct pl_arch_traits *pl_arch_traits_find(const char *name);
 /* Does llama.cpp honour the windows of this model's layers? It ignores those of Mistral, StarCoder 2, Phi-3, Qwen 2. */
 bool pl_arch_slides(const struct pl_model *m);
+/* The model as llama.cpp sees it: m itself, or a copy whose layers read the whole context. NULL when the arena is full. */
+const struct pl_model *pl_arch_view(struct pl_arena *a, const struct pl_model *m);
 /* Does layer il slide, by the pattern of llama.cpp's set_swa_pattern? */
 bool pl_swa_pattern_at(uint32_t il, uint32_t period, bool dense_first);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "model/arch_traits.h"
 #include "model/gguf_write.h"
 
 /* A header written key by key, read back by the reader proper. */
@@ -236,6 +237,25 @@ static void test_pattern_array_and_shared_caches(void **state)
 	assert_int_equal(f.m.layers[6].kv_from_layer, 4); /* full: 5 - 1 */
 	assert_int_equal(f.m.d_per_layer_embed, 64);
 	close_file(&f);
+}
+
+/* Built from a config, Mistral 7B v0.1 and Phi-3 have windows that llama.cpp does not use; Gemma 2 keeps its own. */
+static void test_windows_as_llamacpp_sees_them(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_layer layers[2] = {{.attn = PL_ATTN_GQA, .window_tokens = 4096}, {.attn = PL_ATTN_GQA}};
+	struct pl_model m = {.arch = "llama", .layers = layers, .n_layers = 2};
+	const struct pl_model *v = pl_arch_view(a, &m);
+	assert_ptr_not_equal(v, &m);
+	assert_int_equal(v->layers[0].window_tokens, 0);
+	m.arch = "phi3";
+	assert_int_equal(pl_arch_view(a, &m)->layers[0].window_tokens, 0);
+	m.arch = "gemma2";
+	assert_ptr_equal(pl_arch_view(a, &m), &m);
+	m.arch = "exaone4"; /* 2 layers: not the 32B */
+	assert_int_equal(pl_arch_view(a, &m)->layers[0].window_tokens, 0);
+	pl_arena_free(a);
 }
 
 static void test_latent(void **state)
@@ -477,6 +497,7 @@ int main(void)
 	    cmocka_unit_test(test_exaone4_32b_slides),
 	    cmocka_unit_test(test_llama4_switched_off),
 	    cmocka_unit_test(test_pattern_array_and_shared_caches),
+	    cmocka_unit_test(test_windows_as_llamacpp_sees_them),
 	    cmocka_unit_test(test_latent),
 	    cmocka_unit_test(test_recurrent_and_hybrid),
 	    cmocka_unit_test(test_prediction_layers_and_experts),

@@ -128,7 +128,8 @@ static int put_tensor(struct pl_gguf_out *o, struct pl_tensor *t, uint64_t *data
 {
 	int32_t type = pl_dtype_info(t->type)->ggml_id;
 	if (type < 0)
-		return pl_fail(err, PL_ERR_UNSUPPORTED, t->name, "GGUF has no element type '%s'", pl_dtype_name(t->type));
+		return pl_fail(err, PL_ERR_UNSUPPORTED, t->name, "GGUF has no element type '%s'",
+		               pl_dtype_name(t->type));
 	t->offset_bytes = *data_bytes;
 	put_text(o, t->name);
 	put_le(o, t->n_dims, 4);
@@ -139,7 +140,8 @@ static int put_tensor(struct pl_gguf_out *o, struct pl_tensor *t, uint64_t *data
 	uint64_t end = pl_sat_add(*data_bytes, t->bytes);
 	*data_bytes = pl_round_up(end, PL_GGUF_ALIGNMENT_BYTES);
 	if (*data_bytes == UINT64_MAX)
-		return pl_fail(err, PL_ERR_RANGE, t->name, "tensor '%s' makes the file larger than 2^64 bytes", t->name);
+		return pl_fail(err, PL_ERR_RANGE, t->name, "tensor '%s' makes the file larger than 2^64 bytes",
+		               t->name);
 	return 0;
 }
 
@@ -162,7 +164,8 @@ int pl_gguf_finish(struct pl_gguf_out *o, struct pl_tensor *tensors, uint32_t n_
 	while (h.len % PL_GGUF_ALIGNMENT_BYTES && !h.failed)
 		put_le(&h, 0, 1);
 	if (o->failed || h.failed)
-		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while writing the header of %u tensors", n_tensors);
+		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while writing the header of %u tensors",
+		               n_tensors);
 	*ret_header = h.buf;
 	*ret_header_bytes = h.len;
 	*ret_data_bytes = data_bytes;

@@ -27,8 +27,8 @@ void pl_gguf_put_f32s(struct pl_gguf_out *o, const char *key, const float *value
 void pl_gguf_put_bools(struct pl_gguf_out *o, const char *key, const bool *values, uint64_t n);
 void pl_gguf_put_strs(struct pl_gguf_out *o, const char *key, const char *const *values, uint64_t n);
 
-/* Lays the tensors out one after the other (offset_bytes is written back) and returns the header up to the data section,
- * padded to the alignment. Tensors need name, ne, n_dims, type (one of ggml's) and bytes. */
+/* Lays the tensors out one after the other (offset_bytes is written back) and returns the header up to the data
+ * section, padded to the alignment. Tensors need name, ne, n_dims, type (one of ggml's) and bytes. */
 int pl_gguf_finish(struct pl_gguf_out *o, struct pl_tensor *tensors, uint32_t n_tensors, const uint8_t **ret_header,
                    uint64_t *ret_header_bytes, uint64_t *ret_data_bytes, struct pl_err *err) PL_MUST_CHECK;
 

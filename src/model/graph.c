@@ -36,7 +36,8 @@ uint32_t pl_gb_value(struct pl_gb *b, uint64_t width, enum pl_rows rows, const c
 		b->values = v;
 		b->cap_values = cap;
 	}
-	b->values[b->n_values] = (struct pl_value){.width = (uint32_t)pl_min_u64(width, UINT32_MAX), .rows = rows, .name = name};
+	b->values[b->n_values] =
+	    (struct pl_value){.width = (uint32_t)pl_min_u64(width, UINT32_MAX), .rows = rows, .name = name};
 	return b->n_values++;
 }
 
@@ -160,7 +161,8 @@ static uint32_t build_layer(struct pl_gb *b, int32_t il, uint32_t x)
 {
 	enum pl_role pre_ffn = ffn_norm_role(b, il);
 	bool pre = pl_gb_has(b, il, PL_ROLE_ATTN_NORM), bare = !pre && pre_ffn == PL_ROLE_OTHER &&
-	           !pl_gb_has(b, il, PL_ROLE_ATTN_POST_NORM) && !pl_gb_has(b, il, PL_ROLE_ATTN_OUT_NORM);
+	                                                       !pl_gb_has(b, il, PL_ROLE_ATTN_POST_NORM) &&
+	                                                       !pl_gb_has(b, il, PL_ROLE_ATTN_OUT_NORM);
 	bool parallel = (pre && pre_ffn == PL_ROLE_OTHER) || (b->tr && (b->tr->flags & PL_ARCH_PARALLEL));
 	uint32_t h = pl_gb_norm(b, il, PL_ROLE_ATTN_NORM, x, "attn_norm"), h2 = h, n_embd = pl_gb_width(b, x);
 	if (pl_gb_has(b, il, PL_ROLE_ATTN_NORM_2)) /* Falcon 40B: the attention has a norm of its own */
@@ -228,7 +230,8 @@ static void build_output(struct pl_gb *b, uint32_t x)
 {
 	x = pl_gb_norm(b, -1, PL_ROLE_OUTPUT_NORM, x, "result_norm");
 	if (b->m->is_embedding) {
-		x = pl_gb_op(b, PL_OP_POOL, -1, x, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, x), PL_ROWS_SEQUENCE, "pooled");
+		x = pl_gb_op(b, PL_OP_POOL, -1, x, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, x), PL_ROWS_SEQUENCE,
+		             "pooled");
 		uint32_t c = pl_gb_linear(b, -1, PL_ROLE_CLS, x, "cls");
 		pl_gb_linear(b, -1, PL_ROLE_CLS_OUT, c == PL_NO_VALUE ? x : c, "cls_out");
 		return;
@@ -291,16 +294,19 @@ static void note_leftovers(struct pl_gb *b)
 	}
 	if (n)
 		pl_note_add(b->a, &b->m->notes, PL_NOTE_INFO,
-		            "%u tensors have no known place in the step ('%s' is the first): their bytes are counted", n, first);
+		            "%u tensors have no known place in the step ('%s' is the first): their bytes are counted",
+		            n, first);
 }
 
 int pl_graph_build(struct pl_arena *a, struct pl_model *m, struct pl_err *err)
 {
-	struct pl_gb b = {.a = a, .m = m, .ple = PL_NO_VALUE, .encoder = PL_NO_VALUE, .tr = pl_arch_traits_find(m->arch)};
+	struct pl_gb b = {
+	    .a = a, .m = m, .ple = PL_NO_VALUE, .encoder = PL_NO_VALUE, .tr = pl_arch_traits_find(m->arch)};
 	if (!m->arch_known || !m->layers || !m->n_tensors)
 		return 0;
 	if (!make_index(&b))
-		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while building the graph of %u layers", b.n_all);
+		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while building the graph of %u layers",
+		               b.n_all);
 	uint32_t x = build_input(&b);
 	if (x == PL_NO_VALUE) /* a shard, or a model without an embedding matrix: nothing to start from */
 		return 0;
@@ -308,10 +314,12 @@ int pl_graph_build(struct pl_arena *a, struct pl_model *m, struct pl_err *err)
 		x = build_layer(&b, (int32_t)il, x);
 	build_output(&b, x);
 	if (pl_arena_failed(a))
-		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while building the graph of %u layers", b.n_all);
+		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while building the graph of %u layers",
+		               b.n_all);
 	if (b.fault) {
 		pl_note_add(a, &m->notes, PL_NOTE_WARNING,
-		            "shapes do not fit together (%s): weights are exact, the step of this model is not known", b.fault);
+		            "shapes do not fit together (%s): weights are exact, the step of this model is not known",
+		            b.fault);
 		return 0;
 	}
 	note_leftovers(&b);

@@ -15,7 +15,8 @@ static uint32_t build_indexer(struct pl_gb *b, int32_t il, uint32_t h, uint32_t 
 	q = pl_gb_norm(b, il, PL_ROLE_INDEXER_Q_NORM, q, "indexer_q_norm");
 	k = pl_gb_norm(b, il, PL_ROLE_INDEXER_K_NORM, k, "indexer_k_norm");
 	uint32_t w = pl_gb_linear(b, il, PL_ROLE_INDEXER_PROJ, h, "indexer_weights");
-	uint32_t kv = pl_gb_op(b, PL_OP_KV_STORE, il, k, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, k), PL_ROWS_NEW, "indexer_cache");
+	uint32_t kv = pl_gb_op(b, PL_OP_KV_STORE, il, k, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, k), PL_ROWS_NEW,
+	                       "indexer_cache");
 	return pl_gb_op(b, PL_OP_INDEXER, il, q, kv, w, l->indexer_topk, PL_ROWS_NEW, "indexer_top_k");
 }
 
@@ -72,7 +73,8 @@ static uint32_t per_head(struct pl_gb *b, int32_t il, enum pl_role role, uint32_
 static uint32_t build_latent(struct pl_gb *b, int32_t il, uint32_t h)
 {
 	const struct pl_layer *l = &b->m->layers[il];
-	const struct pl_tensor *a = pl_gb_tensor(b, il, PL_ROLE_ATTN_KV_A_MQA), *kvb = pl_gb_tensor(b, il, PL_ROLE_ATTN_KV_B);
+	const struct pl_tensor *a = pl_gb_tensor(b, il, PL_ROLE_ATTN_KV_A_MQA),
+	                       *kvb = pl_gb_tensor(b, il, PL_ROLE_ATTN_KV_B);
 	uint32_t latent = PL_NO_VALUE, q = rope(b, il, latent_query(b, il, h, &latent), "q_rope");
 	uint64_t n = l->n_head, wide = (uint64_t)l->kv_lora + l->d_rope;
 	pl_gb_expect(b, a, pl_gb_width(b, q), n * l->d_k);
@@ -88,14 +90,16 @@ static uint32_t build_latent(struct pl_gb *b, int32_t il, uint32_t h)
 	uint32_t top_k = build_indexer(b, il, h, latent), out;
 	if (pl_gb_has(b, il, PL_ROLE_ATTN_K_B) && pl_gb_has(b, il, PL_ROLE_ATTN_V_B)) {
 		q = per_head(b, il, PL_ROLE_ATTN_K_B, q, l->d_nope, n * wide, "q_latent");
-		b->kv[il] = pl_gb_op(b, PL_OP_KV_STORE, il, kv, PL_NO_VALUE, PL_NO_VALUE, wide, PL_ROWS_NEW, "kv_cache");
+		b->kv[il] =
+		    pl_gb_op(b, PL_OP_KV_STORE, il, kv, PL_NO_VALUE, PL_NO_VALUE, wide, PL_ROWS_NEW, "kv_cache");
 		out = attend(b, il, q, b->kv[il], top_k, n * l->kv_lora);
 		out = per_head(b, il, PL_ROLE_ATTN_V_B, out, l->kv_lora, n * l->d_v, "kqv_values");
 		return finish(b, il, h, q, out);
 	}
 	uint64_t both = n * ((uint64_t)l->d_nope + l->d_v);
 	if (l->attn == PL_ATTN_MLA)
-		b->kv[il] = pl_gb_op(b, PL_OP_KV_STORE, il, kv, PL_NO_VALUE, PL_NO_VALUE, wide, PL_ROWS_NEW, "kv_cache");
+		b->kv[il] =
+		    pl_gb_op(b, PL_OP_KV_STORE, il, kv, PL_NO_VALUE, PL_NO_VALUE, wide, PL_ROWS_NEW, "kv_cache");
 	if (kvb) {
 		pl_gb_expect(b, kvb, kvb->ne[0], l->kv_lora);
 		pl_gb_expect(b, kvb, kvb->ne[1], both);
@@ -103,8 +107,8 @@ static uint32_t build_latent(struct pl_gb *b, int32_t il, uint32_t h)
 		pl_gb_weigh(b, il, PL_ROLE_ATTN_KV_B);
 	}
 	if (l->attn != PL_ATTN_MLA)
-		b->kv[il] = pl_gb_op(b, PL_OP_KV_STORE, il, kv, PL_NO_VALUE, PL_NO_VALUE, n * ((uint64_t)l->d_k + l->d_v), PL_ROWS_NEW,
-		                     "kv_cache");
+		b->kv[il] = pl_gb_op(b, PL_OP_KV_STORE, il, kv, PL_NO_VALUE, PL_NO_VALUE,
+		                     n * ((uint64_t)l->d_k + l->d_v), PL_ROWS_NEW, "kv_cache");
 	out = attend(b, il, q, b->kv[il], top_k, n * l->d_v);
 	return finish(b, il, h, q, out);
 }
@@ -133,11 +137,12 @@ static uint32_t keys_and_values(struct pl_gb *b, int32_t il, uint32_t h)
 		return PL_NO_VALUE;
 	pl_gb_expect(b, pl_gb_tensor(b, il, PL_ROLE_ATTN_K), pl_gb_width(b, k), (uint64_t)l->n_head_kv * l->d_k);
 	if (v != PL_NO_VALUE)
-		pl_gb_expect(b, pl_gb_tensor(b, il, PL_ROLE_ATTN_V), pl_gb_width(b, v), (uint64_t)l->n_head_kv * l->d_v);
+		pl_gb_expect(b, pl_gb_tensor(b, il, PL_ROLE_ATTN_V), pl_gb_width(b, v),
+		             (uint64_t)l->n_head_kv * l->d_v);
 	k = pl_gb_norm(b, il, PL_ROLE_ATTN_K_NORM, k, "k_norm");
 	k = rope(b, il, k, "k_rope");
-	return pl_gb_op(b, PL_OP_KV_STORE, il, k, v, PL_NO_VALUE, (uint64_t)l->n_head_kv * ((uint64_t)l->d_k + l->d_v), PL_ROWS_NEW,
-	                "kv_cache");
+	return pl_gb_op(b, PL_OP_KV_STORE, il, k, v, PL_NO_VALUE, (uint64_t)l->n_head_kv * ((uint64_t)l->d_k + l->d_v),
+	                PL_ROWS_NEW, "kv_cache");
 }
 
 uint32_t pl_gb_attention(struct pl_gb *b, int32_t il, uint32_t h)
@@ -150,7 +155,8 @@ uint32_t pl_gb_attention(struct pl_gb *b, int32_t il, uint32_t h)
 	uint32_t q = pl_gb_linear(b, il, PL_ROLE_ATTN_Q, h, "q");
 	if (q == PL_NO_VALUE)
 		return PL_NO_VALUE;
-	pl_gb_expect(b, pl_gb_tensor(b, il, PL_ROLE_ATTN_Q), pl_gb_width(b, q), (uint64_t)l->n_head * l->d_k * (l->q_gated ? 2 : 1));
+	pl_gb_expect(b, pl_gb_tensor(b, il, PL_ROLE_ATTN_Q), pl_gb_width(b, q),
+	             (uint64_t)l->n_head * l->d_k * (l->q_gated ? 2 : 1));
 	q = rope(b, il, pl_gb_norm(b, il, PL_ROLE_ATTN_Q_NORM, q, "q_norm"), "q_rope");
 	int32_t from = l->kv_from_layer >= 0 && l->kv_from_layer < il ? l->kv_from_layer : il;
 	if (from == il)

@@ -13,17 +13,17 @@ struct pl_gb {
 	struct pl_arena *a;
 	struct pl_model *m;
 	const struct pl_arch_traits *tr; /* NULL: llama.cpp does not know the architecture */
-	uint32_t n_all;       /* layers the index covers */
-	uint32_t *index;      /* (n_all + 1) × PL_ROLE_COUNT × 2 → tensor + 1; row 0: outside the layers */
-	bool *used;           /* by tensor */
-	uint32_t *kv;         /* by layer: the value its cache is */
+	uint32_t n_all;                  /* layers the index covers */
+	uint32_t *index; /* (n_all + 1) × PL_ROLE_COUNT × 2 → tensor + 1; row 0: outside the layers */
+	bool *used;      /* by tensor */
+	uint32_t *kv;    /* by layer: the value its cache is */
 	struct pl_op *ops;
 	uint32_t n_ops, cap_ops;
 	struct pl_value *values;
 	uint32_t n_values, cap_values;
-	uint32_t ple;         /* per-layer input embeddings, PL_NO_VALUE without */
-	uint32_t encoder;     /* what cross attention reads */
-	const char *fault;    /* first thing that did not fit together; NULL while all is well */
+	uint32_t ple;      /* per-layer input embeddings, PL_NO_VALUE without */
+	uint32_t encoder;  /* what cross attention reads */
+	const char *fault; /* first thing that did not fit together; NULL while all is well */
 };
 
 /* Tensor index of a role in a layer (-1: outside the layers), -1 when there is none. */

@@ -37,12 +37,14 @@ static uint32_t experts(struct pl_gb *b, int32_t il, enum pl_role role, uint32_t
 static uint32_t routed(struct pl_gb *b, int32_t il, uint32_t h, uint32_t router_in)
 {
 	const struct pl_layer *l = &b->m->layers[il];
-	const struct pl_tensor *router = pl_gb_tensor(b, il, PL_ROLE_ROUTER), *down = pl_gb_tensor(b, il, PL_ROLE_EXPERT_DOWN);
+	const struct pl_tensor *router = pl_gb_tensor(b, il, PL_ROLE_ROUTER),
+	                       *down = pl_gb_tensor(b, il, PL_ROLE_EXPERT_DOWN);
 	if (!router || !down)
 		return PL_NO_VALUE;
 	pl_gb_expect(b, router, router->ne[0], pl_gb_width(b, router_in));
 	pl_gb_expect(b, router, router->ne[1], l->n_expert);
-	uint32_t routes = pl_gb_op(b, PL_OP_ROUTER, il, router_in, PL_NO_VALUE, PL_NO_VALUE, l->n_expert, PL_ROWS_NEW, "ffn_moe_probs");
+	uint32_t routes = pl_gb_op(b, PL_OP_ROUTER, il, router_in, PL_NO_VALUE, PL_NO_VALUE, l->n_expert, PL_ROWS_NEW,
+	                           "ffn_moe_probs");
 	pl_gb_weigh(b, il, PL_ROLE_ROUTER);
 	pl_gb_weigh(b, il, PL_ROLE_ROUTER_BIAS);
 	pl_gb_weigh(b, il, PL_ROLE_ROUTER_SCALE);

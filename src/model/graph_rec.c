@@ -32,7 +32,8 @@ static uint32_t mamba1(struct pl_gb *b, int32_t il, uint32_t h)
 	for (int i = 0; i < 3; i++) { /* each over its part of the value */
 		if (!pl_gb_has(b, il, norms[i]))
 			continue;
-		bcdt = pl_gb_op(b, PL_OP_NORM, il, bcdt, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, bcdt), PL_ROWS_NEW, "ssm_x_norm");
+		bcdt = pl_gb_op(b, PL_OP_NORM, il, bcdt, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, bcdt), PL_ROWS_NEW,
+		                "ssm_x_norm");
 		pl_gb_weigh(b, il, norms[i]);
 	}
 	uint32_t dt = PL_NO_VALUE;
@@ -64,11 +65,13 @@ static uint32_t deltanet(struct pl_gb *b, int32_t il, uint32_t h)
 {
 	const struct pl_layer *l = &b->m->layers[il];
 	uint64_t keys = (uint64_t)l->rec_k_heads * l->rec_d_k, values = (uint64_t)l->rec_heads * l->rec_d_v;
-	uint32_t qkv = pl_gb_linear(b, il, PL_ROLE_ATTN_QKV, h, "qkv"), z = pl_gb_linear(b, il, PL_ROLE_ATTN_GATE, h, "z");
+	uint32_t qkv = pl_gb_linear(b, il, PL_ROLE_ATTN_QKV, h, "qkv"),
+	         z = pl_gb_linear(b, il, PL_ROLE_ATTN_GATE, h, "z");
 	if (qkv == PL_NO_VALUE)
 		z = qkv = pl_gb_linear(b, il, PL_ROLE_SSM_IN, h, "qkvz");
 	uint32_t ba = pl_gb_linear(b, il, PL_ROLE_SSM_BETA_ALPHA, h, "beta_alpha");
-	uint32_t beta = pl_gb_linear(b, il, PL_ROLE_SSM_BETA, h, "beta"), alpha = pl_gb_linear(b, il, PL_ROLE_SSM_ALPHA, h, "alpha");
+	uint32_t beta = pl_gb_linear(b, il, PL_ROLE_SSM_BETA, h, "beta"),
+	         alpha = pl_gb_linear(b, il, PL_ROLE_SSM_ALPHA, h, "alpha");
 	uint32_t x = conv(b, il, PL_ROLE_SSM_CONV, qkv, 2 * keys + values);
 	uint32_t y = scan(b, il, x, ba == PL_NO_VALUE ? beta : ba, alpha, values);
 	pl_gb_weigh(b, il, PL_ROLE_SSM_DT);
@@ -87,7 +90,8 @@ static uint32_t kda(struct pl_gb *b, int32_t il, uint32_t h)
 	uint32_t x[3];
 	for (int i = 0; i < 3; i++)
 		x[i] = conv(b, il, convs[i], pl_gb_linear(b, il, proj[i], h, "kda_in"), width);
-	uint32_t decay = pl_gb_linear(b, il, PL_ROLE_SSM_F_B, pl_gb_linear(b, il, PL_ROLE_SSM_F_A, h, "decay_a"), "decay");
+	uint32_t decay =
+	    pl_gb_linear(b, il, PL_ROLE_SSM_F_B, pl_gb_linear(b, il, PL_ROLE_SSM_F_A, h, "decay_a"), "decay");
 	uint32_t beta = pl_gb_linear(b, il, PL_ROLE_SSM_BETA, h, "beta");
 	uint32_t gate = pl_gb_linear(b, il, PL_ROLE_SSM_G_B, pl_gb_linear(b, il, PL_ROLE_SSM_G_A, h, "gate_a"), "gate");
 	uint32_t kv = pl_gb_op(b, PL_OP_SCAN, il, x[1], x[2], beta, width, PL_ROWS_NEW, "kda_state");
@@ -124,7 +128,8 @@ uint32_t pl_gb_recurrent(struct pl_gb *b, int32_t il, uint32_t h)
 	case PL_REC_RWKV:
 	case PL_REC_LIGHTNING:
 		if (!b->fault)
-			b->fault = pl_arena_printf(b->a, "layer %d has a recurrent mixer whose operations are not described", il);
+			b->fault = pl_arena_printf(
+			    b->a, "layer %d has a recurrent mixer whose operations are not described", il);
 		return PL_NO_VALUE;
 	case PL_REC_NONE:
 		break;

@@ -83,13 +83,15 @@ static bool is_bare(const char *arch, enum pl_role role)
 	static const struct {
 		const char *arch;
 		enum pl_role role;
-	} bare[] = {{"falcon-h1", PL_ROLE_FFN_NORM},  {"hy_v3", PL_ROLE_ROUTER_BIAS}, {"plamo2", PL_ROLE_SSM_DT_NORM},
-	            {"plamo2", PL_ROLE_SSM_B_NORM}, {"plamo2", PL_ROLE_SSM_C_NORM}, {"plamo2", PL_ROLE_ATTN_POST_NORM},
+	} bare[] = {{"falcon-h1", PL_ROLE_FFN_NORM},  {"hy_v3", PL_ROLE_ROUTER_BIAS},
+	            {"plamo2", PL_ROLE_SSM_DT_NORM},  {"plamo2", PL_ROLE_SSM_B_NORM},
+	            {"plamo2", PL_ROLE_SSM_C_NORM},   {"plamo2", PL_ROLE_ATTN_POST_NORM},
 	            {"plamo2", PL_ROLE_FFN_POST_NORM}};
 	for (size_t i = 0; i < sizeof bare / sizeof *bare; i++)
 		if (bare[i].role == role && !strcmp(bare[i].arch, arch))
 			return true;
-	return role == PL_ROLE_SSM_A || role == PL_ROLE_SSM_D || role == PL_ROLE_EXPERT_SCALE || role == PL_ROLE_ROUTER_SCALE;
+	return role == PL_ROLE_SSM_A || role == PL_ROLE_SSM_D || role == PL_ROLE_EXPERT_SCALE ||
+	       role == PL_ROLE_ROUTER_SCALE;
 }
 
 /* Name by role: blk.N.attn_q.weight. Some are stored without a suffix, the router's correction as a bias. */
@@ -108,7 +110,8 @@ static const char *name_of(struct pl_arena *a, const struct pl_tensor *t, const 
 		suffix = ".bias";
 	if (is_bare(tr->name, t->role) && (!t->is_bias || t->role == PL_ROLE_ROUTER_BIAS))
 		suffix = "";
-	return t->layer < 0 ? pl_arena_printf(a, "%s%s", base, suffix) : pl_arena_printf(a, "blk.%d.%s%s", t->layer, base, suffix);
+	return t->layer < 0 ? pl_arena_printf(a, "%s%s", base, suffix)
+	                    : pl_arena_printf(a, "blk.%d.%s%s", t->layer, base, suffix);
 }
 
 static int size_up(struct pl_tensor *t, struct pl_err *err)
@@ -121,7 +124,9 @@ static int size_up(struct pl_tensor *t, struct pl_err *err)
 		return 0;
 	t->type = PL_DTYPE_BF16; /* rows that are no whole blocks in their old type; a mixture is chosen afterwards */
 	t->bytes = 0;
-	return pl_mul_u64(t->n_elems, 2, &t->bytes) ? 0 : pl_fail(err, PL_ERR_RANGE, t->name, "tensor '%s' is too large", t->name);
+	return pl_mul_u64(t->n_elems, 2, &t->bytes)
+	           ? 0
+	           : pl_fail(err, PL_ERR_RANGE, t->name, "tensor '%s' is too large", t->name);
 }
 
 /* Latent attention: llama.cpp keeps the up-projection of keys and of values apart, one matrix a head. */
@@ -193,7 +198,8 @@ static bool add_rope_freqs(struct pl_tensor_list *list, const struct pl_model *m
 	return true;
 }
 
-static int lay_out(struct pl_arena *a, const struct pl_model *m, uint32_t n_layers, struct pl_model *ret, struct pl_err *err)
+static int lay_out(struct pl_arena *a, const struct pl_model *m, uint32_t n_layers, struct pl_model *ret,
+                   struct pl_err *err)
 {
 	const struct pl_arch_traits *tr = pl_arch_traits_find(m->arch);
 	struct pl_tensor_list list = {.a = a};
@@ -204,7 +210,8 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, uint32_t n_laye
 	ret->notes = NULL;
 	for (uint32_t i = 0; i < m->n_tensors; i++)
 		if (belongs(&m->tensors[i], n_layers) && !copy_tensor(&list, m, &m->tensors[i]))
-			return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u tensors", m->n_tensors);
+			return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u tensors",
+			               m->n_tensors);
 	if ((tr->flags & PL_ARCH_NEEDS_ROPE_FREQS) && !add_rope_freqs(&list, m))
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u tensors", m->n_tensors);
 	for (uint32_t i = 0; i < list.n; i++) {
@@ -223,11 +230,40 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, uint32_t n_laye
 static int check(const struct pl_model *m, const struct pl_synth_params *p, struct pl_err *err)
 {
 	const struct pl_arch_traits *tr = pl_arch_traits_find(m->arch);
-	if (!tr || !m->arch_known || !m->layers || !m->n_tensors || (tr->flags & (PL_ARCH_NOT_A_MODEL | PL_ARCH_NO_LOADER)))
+	if (!tr || !m->arch_known || !m->layers || !m->n_tensors ||
+	    (tr->flags & (PL_ARCH_NOT_A_MODEL | PL_ARCH_NO_LOADER)))
 		return pl_fail(err, PL_ERR_UNSUPPORTED, m->name, "llama.cpp has no architecture for this model ('%s')",
-		               m->arch ? m->arch : m->hf_type ? m->hf_type : "unknown");
+		               m->arch      ? m->arch
+		               : m->hf_type ? m->hf_type
+		                            : "unknown");
 	if (p->n_layers > m->n_layers)
-		return pl_fail(err, PL_ERR_RANGE, m->name, "%u layers asked for, the model has %u", p->n_layers, m->n_layers);
+		return pl_fail(err, PL_ERR_RANGE, m->name, "%u layers asked for, the model has %u", p->n_layers,
+		               m->n_layers);
+	return 0;
+}
+
+/* Keys, vocabulary and list of tensors of out; whole: the model before it was cut. */
+static int write_header(struct pl_arena *a, const struct pl_model *whole, const struct pl_model *out, bool no_vocab,
+                        struct pl_synth *ret, struct pl_err *err)
+{
+	struct pl_tensor *tensors = PL_NEW_N(a, struct pl_tensor, out->n_tensors);
+	if (!tensors)
+		return pl_fail(err, PL_ERR_NOMEM, whole->name, "out of memory");
+	memcpy(tensors, out->tensors, out->n_tensors * sizeof *tensors);
+	struct pl_gguf_out o = {.a = a};
+	pl_synth_keys(&o, out, whole);
+	if (no_vocab || out->n_vocab < 260)
+		pl_gguf_put_str(&o, "tokenizer.ggml.model", "no_vocab");
+	else
+		pl_synth_vocab(&o, out);
+	struct pl_synth s = {.tensors = tensors, .n_tensors = out->n_tensors, .model = out};
+	uint64_t data_bytes;
+	int r = pl_gguf_finish(&o, tensors, s.n_tensors, &s.header, &s.header_bytes, &data_bytes, err);
+	if (r < 0)
+		return r;
+	if (!pl_add_u64(s.header_bytes, data_bytes, &s.file_bytes))
+		return pl_fail(err, PL_ERR_RANGE, whole->name, "the file would be larger than 2^64 bytes");
+	*ret = s;
 	return 0;
 }
 
@@ -245,30 +281,13 @@ int pl_synth_make(struct pl_arena *a, const struct pl_model *m, const struct pl_
 		return r;
 	if (p->quant && (r = pl_model_requantise(a, plain, p->quant, &out, err)) < 0)
 		return r;
-	struct pl_tensor *tensors = PL_NEW_N(a, struct pl_tensor, out->n_tensors);
-	if (!tensors)
-		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory");
-	memcpy(tensors, out->tensors, out->n_tensors * sizeof *tensors);
-	struct pl_gguf_out o = {.a = a};
-	pl_synth_keys(&o, out, m);
-	if (p->no_vocab || out->n_vocab < 260)
-		pl_gguf_put_str(&o, "tokenizer.ggml.model", "no_vocab");
-	else
-		pl_synth_vocab(&o, out);
-	struct pl_synth s = {.tensors = tensors, .n_tensors = out->n_tensors, .model = out};
-	uint64_t data_bytes;
-	if ((r = pl_gguf_finish(&o, tensors, s.n_tensors, &s.header, &s.header_bytes, &data_bytes, err)) < 0)
-		return r;
-	if (!pl_add_u64(s.header_bytes, data_bytes, &s.file_bytes))
-		return pl_fail(err, PL_ERR_RANGE, m->name, "the file would be larger than 2^64 bytes");
-	*ret = s;
-	return 0;
+	return write_header(a, m, out, p->no_vocab, ret, err);
 }
 
 /* ---- contents --------------------------------------------------------------------------------------------------- */
 
-/* Where the half-precision scales of a block stand, and the type's usual size of one quantum. Everything else in a block
- * may take any value. Source: ggml/src/ggml-common.h. */
+/* Where the half-precision scales of a block stand, and the type's usual size of one quantum. Everything else in a
+ * block may take any value. Source: ggml/src/ggml-common.h. */
 struct scales {
 	enum pl_dtype type;
 	uint8_t n;         /* scales a block */
@@ -362,7 +381,9 @@ static void put_scales(const struct pl_tensor *t, uint8_t *block)
 		return;
 	case PL_DTYPE_IQ1_M: /* the scale is spread over the top nibbles of four 16-bit words: 0x1400 */
 		for (int i = 0; i < 4; i++)
-			block[48 + 2 * i + 1] = (uint8_t)((block[48 + 2 * i + 1] & 0x0f) | (i == 3 ? 0x10 : i == 2 ? 0x40 : 0));
+			block[48 + 2 * i + 1] = (uint8_t)((block[48 + 2 * i + 1] & 0x0f) | (i == 3   ? 0x10
+			                                                                    : i == 2 ? 0x40
+			                                                                             : 0));
 		return;
 	default:
 		break;
@@ -376,7 +397,8 @@ static void put_scales(const struct pl_tensor *t, uint8_t *block)
 uint64_t pl_synth_pattern(const struct pl_tensor *t, uint8_t *buf, uint64_t cap)
 {
 	const struct pl_dtype_info *d = pl_dtype_info(t->type);
-	uint64_t block = d->block_bytes ? d->block_bytes : 1, n = pl_min_u64(cap, t->bytes) / block * block, seed = 88172645463325252ull;
+	uint64_t block = d->block_bytes ? d->block_bytes : 1, n = pl_min_u64(cap, t->bytes) / block * block,
+	         seed = 88172645463325252ull;
 	for (const char *s = t->name; s && *s; s++)
 		seed = (seed ^ (uint8_t)*s) * 0x100000001b3ull | 1;
 	if (t->type == PL_DTYPE_F32 || t->type == PL_DTYPE_F16 || t->type == PL_DTYPE_BF16) {

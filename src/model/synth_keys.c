@@ -1,6 +1,6 @@
-/* Which keys a loader requires: llama.cpp src/llama-model.cpp load_hparams and src/models/ load_arch_hparams. A key that
- * an architecture does not read does no harm, so most are written for all. Values without influence on shapes (epsilons,
- * rotary base, scales) are the usual ones. */
+/* Which keys a loader requires: llama.cpp src/llama-model.cpp load_hparams and src/models/ load_arch_hparams. A key
+ * that an architecture does not read does no harm, so most are written for all. Values without influence on shapes
+ * (epsilons, rotary base, scales) are the usual ones. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -115,7 +115,8 @@ static void put_heads(struct keys *k)
 		bool on = l->attn != PL_ATTN_NONE;
 		heads[i] = on ? l->n_head : any ? any->n_head : 0;
 		kv[i] = on ? l->attn == PL_ATTN_MLA ? 1 : l->n_head_kv : 0;
-		if (!on && k->tr->rec_rule == PL_REC_INTERVAL && any) /* told apart by the interval, not by head_count_kv */
+		if (!on && k->tr->rec_rule == PL_REC_INTERVAL &&
+		    any) /* told apart by the interval, not by head_count_kv */
 			kv[i] = any->n_head_kv;
 	}
 	/* Nemotron-NAS: heads without KV heads mean one matrix in place of attention, no heads mean nothing at all */
@@ -330,11 +331,14 @@ static void put_required(struct keys *k)
 		const char *arch, *suffix;
 		float value;
 	} floats[] = {
-	    {"command-r", "logit_scale", 0.0625f},   {"cohere2", "logit_scale", 0.0625f},     {"granite", "logit_scale", 1.0f},
-	    {"granitemoe", "logit_scale", 1.0f},     {"granitehybrid", "logit_scale", 1.0f},  {"granite_swa", "logit_scale", 1.0f},
-	    {"cohere2moe", "logit_scale", 1.0f}, {"muse-glimmer", "logit_scale", 1.0f},    {"dbrx", "attention.clamp_kqv", 8.0f},   {"minimax-01", "residual_scale", 1.0f},
-	    {"grovemoe", "expert_group_scale", 1.0f}, {"apertus", "xielu.alpha_n", 1.0f},     {"apertus", "xielu.alpha_p", 1.0f},
-	    {"apertus", "xielu.beta", 1.0f},         {"apertus", "xielu.eps", 1.0f},
+	    {"command-r", "logit_scale", 0.0625f},    {"cohere2", "logit_scale", 0.0625f},
+	    {"granite", "logit_scale", 1.0f},         {"granitemoe", "logit_scale", 1.0f},
+	    {"granitehybrid", "logit_scale", 1.0f},   {"granite_swa", "logit_scale", 1.0f},
+	    {"cohere2moe", "logit_scale", 1.0f},      {"muse-glimmer", "logit_scale", 1.0f},
+	    {"dbrx", "attention.clamp_kqv", 8.0f},    {"minimax-01", "residual_scale", 1.0f},
+	    {"grovemoe", "expert_group_scale", 1.0f}, {"apertus", "xielu.alpha_n", 1.0f},
+	    {"apertus", "xielu.alpha_p", 1.0f},       {"apertus", "xielu.beta", 1.0f},
+	    {"apertus", "xielu.eps", 1.0f},
 	};
 	/* rotary sections of models that place tokens in time, height and width: their sum is half a rotated head */
 	static const char *const sections[] = {"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"};
@@ -373,11 +377,12 @@ static void put_file_type(struct keys *k)
 		const char *name;
 		uint32_t id;
 	} types[] = {
-	    {"f32", 0},      {"f16", 1},      {"q4_0", 2},     {"q4_1", 3},    {"q8_0", 7},     {"q5_0", 8},     {"q5_1", 9},
-	    {"q2_k", 10},    {"q3_k_s", 11},  {"q3_k_m", 12},  {"q3_k_l", 13}, {"q4_k_s", 14},  {"q4_k_m", 15},  {"q5_k_s", 16},
-	    {"q5_k_m", 17},  {"q6_k", 18},    {"iq2_xxs", 19}, {"iq2_xs", 20}, {"q2_k_s", 21},  {"iq3_xs", 22},  {"iq3_xxs", 23},
-	    {"iq1_s", 24},   {"iq4_nl", 25},  {"iq3_s", 26},   {"iq3_m", 27},  {"iq2_s", 28},   {"iq2_m", 29},   {"iq4_xs", 30},
-	    {"iq1_m", 31},   {"bf16", 32},    {"tq1_0", 36},   {"tq2_0", 37},  {"mxfp4_moe", 38}, {"nvfp4", 39},
+	    {"f32", 0},     {"f16", 1},     {"q4_0", 2},       {"q4_1", 3},    {"q8_0", 7},     {"q5_0", 8},
+	    {"q5_1", 9},    {"q2_k", 10},   {"q3_k_s", 11},    {"q3_k_m", 12}, {"q3_k_l", 13},  {"q4_k_s", 14},
+	    {"q4_k_m", 15}, {"q5_k_s", 16}, {"q5_k_m", 17},    {"q6_k", 18},   {"iq2_xxs", 19}, {"iq2_xs", 20},
+	    {"q2_k_s", 21}, {"iq3_xs", 22}, {"iq3_xxs", 23},   {"iq1_s", 24},  {"iq4_nl", 25},  {"iq3_s", 26},
+	    {"iq3_m", 27},  {"iq2_s", 28},  {"iq2_m", 29},     {"iq4_xs", 30}, {"iq1_m", 31},   {"bf16", 32},
+	    {"tq1_0", 36},  {"tq2_0", 37},  {"mxfp4_moe", 38}, {"nvfp4", 39},
 	};
 	for (size_t i = 0; k->m->quant_name && i < sizeof types / sizeof *types; i++)
 		if (!strcasecmp(k->m->quant_name, types[i].name))

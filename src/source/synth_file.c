@@ -21,7 +21,8 @@ static int write_all(int fd, const uint8_t *data, uint64_t n, const char *path, 
 		if (w < 0 && errno == EINTR)
 			continue;
 		if (w <= 0)
-			return pl_fail(err, PL_ERR_IO, path, "cannot write '%s': %s", path, w ? strerror(errno) : "no progress");
+			return pl_fail(err, PL_ERR_IO, path, "cannot write '%s': %s", path,
+			               w ? strerror(errno) : "no progress");
 		data += w;
 		n -= (uint64_t)w;
 	}
@@ -68,7 +69,8 @@ static int write_body(int fd, const struct pl_synth *s, unsigned flags, const ch
 		return pl_fail(err, PL_ERR_NOMEM, path, "out of memory");
 	for (uint32_t i = 0; i < s->n_tensors && r == 0; i++) {
 		uint64_t end = i + 1 < s->n_tensors ? s->tensors[i + 1].offset_bytes : s->file_bytes - s->header_bytes;
-		r = write_tensor(fd, &s->tensors[i], end - s->tensors[i].offset_bytes - s->tensors[i].bytes, buf, path, err);
+		r = write_tensor(fd, &s->tensors[i], end - s->tensors[i].offset_bytes - s->tensors[i].bytes, buf, path,
+		                 err);
 	}
 	free(buf);
 	return r;

@@ -31,7 +31,8 @@ static inline const char *graph_fault(const struct pl_model *m)
 		const struct pl_op *op = &g->ops[i];
 		for (uint32_t k = 0; k < op->n_in; k++)
 			if (op->in[k] >= g->n_values || !defined[op->in[k]])
-				snprintf(text, sizeof text, "op %u of layer %d reads a value nobody made", i, op->layer);
+				snprintf(text, sizeof text, "op %u of layer %d reads a value nobody made", i,
+				         op->layer);
 		if (!op->n_in && op->kind != PL_OP_EMBED)
 			snprintf(text, sizeof text, "op %u of layer %d has no input", i, op->layer);
 		if (op->out >= g->n_values || defined[op->out])
@@ -44,8 +45,8 @@ static inline const char *graph_fault(const struct pl_model *m)
 		for (uint32_t k = 0; k < op->n_weights; k++)
 			uses[op->weights[k]]++;
 		if (op->kind == PL_OP_ADD && g->values[op->in[0]].width != g->values[op->in[op->n_in - 1]].width)
-			snprintf(text, sizeof text, "op %u of layer %d adds widths %u and %u", i, op->layer, g->values[op->in[0]].width,
-			         g->values[op->in[1]].width);
+			snprintf(text, sizeof text, "op %u of layer %d adds widths %u and %u", i, op->layer,
+			         g->values[op->in[0]].width, g->values[op->in[1]].width);
 	}
 	for (uint32_t i = 0; i < m->n_tensors && !*text; i++) {
 		const struct pl_tensor *t = &m->tensors[i];

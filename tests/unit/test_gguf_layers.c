@@ -91,14 +91,20 @@ static void close_file(struct file *f)
 	pl_arena_free(f->a);
 }
 
-/* One character a layer: A full attention, w window, c chunk, m recurrent, B both, - neither; capitals S: shared cache. */
+/* One character a layer: A full attention, w window, c chunk, m recurrent, B both, - neither; capitals S: shared cache.
+ */
 static const char *kinds(const struct pl_model *m)
 {
 	static char s[600];
 	for (uint32_t i = 0; i < m->n_layers; i++) {
 		const struct pl_layer *l = &m->layers[i];
 		bool attn = l->attn != PL_ATTN_NONE, rec = l->rec != PL_REC_NONE;
-		s[i] = attn && rec ? 'B' : rec ? 'm' : !attn ? '-' : l->window_chunked ? 'c' : l->window_tokens ? 'w' : 'A';
+		s[i] = attn && rec         ? 'B'
+		       : rec               ? 'm'
+		       : !attn             ? '-'
+		       : l->window_chunked ? 'c'
+		       : l->window_tokens  ? 'w'
+		                           : 'A';
 	}
 	s[m->n_layers] = 0;
 	return s;
@@ -178,7 +184,8 @@ static void test_windows(void **state)
 		assert_int_equal(read_file(&f), 0);
 		assert_string_equal(kinds(&f.m), rows[i].kinds);
 		for (uint32_t k = 0; k < f.m.n_layers; k++)
-			assert_int_equal(f.m.layers[k].window_tokens, rows[i].kinds[k] == 'A' ? 0 : rows[i].want_window);
+			assert_int_equal(f.m.layers[k].window_tokens,
+			                 rows[i].kinds[k] == 'A' ? 0 : rows[i].want_window);
 		close_file(&f);
 	}
 }

@@ -127,7 +127,8 @@ static void test_moe_with_shared_expert(void **state)
 	h.layers[0].n_expert = 8;
 	add(&h, 0, PL_ROLE_FFN_NORM, 64, 1);
 	add(&h, 0, PL_ROLE_ROUTER, 64, 8);
-	const enum pl_role up[] = {PL_ROLE_EXPERT_GATE, PL_ROLE_EXPERT_UP}, sh[] = {PL_ROLE_SHARED_GATE, PL_ROLE_SHARED_UP};
+	const enum pl_role up[] = {PL_ROLE_EXPERT_GATE, PL_ROLE_EXPERT_UP},
+	                   sh[] = {PL_ROLE_SHARED_GATE, PL_ROLE_SHARED_UP};
 	for (int i = 0; i < 2; i++) {
 		add(&h, 0, up[i], 64, 32)->ne[2] = 8;
 		add(&h, 0, sh[i], 64, 32);
@@ -151,8 +152,16 @@ static void test_latent(void **state)
 	struct hand h;
 	hand_init(&h, 1);
 	add_ends(&h, false);
-	h.layers[0] = (struct pl_layer){.attn = PL_ATTN_MLA, .n_head = 4, .n_head_kv = 1, .d_k = 24, .d_v = 16, .q_lora = 20,
-	                                .kv_lora = 32, .d_rope = 8, .d_nope = 16, .kv_from_layer = -1};
+	h.layers[0] = (struct pl_layer){.attn = PL_ATTN_MLA,
+	                                .n_head = 4,
+	                                .n_head_kv = 1,
+	                                .d_k = 24,
+	                                .d_v = 16,
+	                                .q_lora = 20,
+	                                .kv_lora = 32,
+	                                .d_rope = 8,
+	                                .d_nope = 16,
+	                                .kv_from_layer = -1};
 	add(&h, 0, PL_ROLE_ATTN_NORM, 64, 1);
 	add(&h, 0, PL_ROLE_ATTN_Q_A, 64, 20);
 	add(&h, 0, PL_ROLE_ATTN_Q_A_NORM, 20, 1);
@@ -238,13 +247,15 @@ static void test_whole_catalogue(void **state)
 		struct pl_tensor_list list = {.a = a};
 		struct pl_model m = {.name = rows[i].id};
 		struct pl_err err = {0};
-		json_t *config = rows[i].config_json ? json_loadb(rows[i].config_json, rows[i].config_len, 0, NULL) : NULL;
+		json_t *config =
+		    rows[i].config_json ? json_loadb(rows[i].config_json, rows[i].config_len, 0, NULL) : NULL;
 		if (config && pl_layers_from_config(a, config, &m, &list, &err) == 0 && m.arch_known) {
 			assert_int_equal(pl_model_finish(a, &m, list.items, list.n, &err), 0);
 			assert_int_equal(pl_graph_build(a, &m, &err), 0);
 			const char *fault = graph_fault(&m);
 			if (fault)
-				print_error("%s (%s): %s; %s\n", rows[i].id, m.arch, fault, m.notes ? m.notes->text : "");
+				print_error("%s (%s): %s; %s\n", rows[i].id, m.arch, fault,
+				            m.notes ? m.notes->text : "");
 			n_faults += fault != NULL;
 			n_built++;
 		}
@@ -258,9 +269,12 @@ static void test_whole_catalogue(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_dense),          cmocka_unit_test(test_moe_with_shared_expert),
-	    cmocka_unit_test(test_latent),         cmocka_unit_test(test_parallel_block),
-	    cmocka_unit_test(test_leftovers_are_named), cmocka_unit_test(test_shapes_that_do_not_fit),
+	    cmocka_unit_test(test_dense),
+	    cmocka_unit_test(test_moe_with_shared_expert),
+	    cmocka_unit_test(test_latent),
+	    cmocka_unit_test(test_parallel_block),
+	    cmocka_unit_test(test_leftovers_are_named),
+	    cmocka_unit_test(test_shapes_that_do_not_fit),
 	    cmocka_unit_test(test_whole_catalogue),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,8 @@
 #include "model/build.h"
 #include "graph_check.h"
 
-static void add(struct pl_tensor_list *list, int32_t il, enum pl_role role, uint64_t ne0, uint64_t ne1, enum pl_dtype type)
+static void add(struct pl_tensor_list *list, int32_t il, enum pl_role role, uint64_t ne0, uint64_t ne1,
+                enum pl_dtype type)
 {
 	struct pl_tensor *t = pl_tensor_add(list);
 	t->name = pl_role_info(role)->hf_name;
@@ -43,8 +44,15 @@ static const struct pl_model *small_model(struct pl_arena *a, enum pl_dtype type
 	add(&list, -1, PL_ROLE_OUTPUT, N_EMBD, N_VOCAB, type);
 	add(&list, -1, PL_ROLE_VISION, N_EMBD, 7, PL_DTYPE_BF16);
 	for (int i = 0; i <= N_LAYERS; i++) {
-		layers[i] = (struct pl_layer){.attn = PL_ATTN_GQA, .n_head = 4, .n_head_kv = 2, .d_k = 64, .d_v = 64,
-		                              .kv_from_layer = -1, .ffn = PL_FFN_GATED, .n_ff = N_FF, .is_mtp = i == N_LAYERS};
+		layers[i] = (struct pl_layer){.attn = PL_ATTN_GQA,
+		                              .n_head = 4,
+		                              .n_head_kv = 2,
+		                              .d_k = 64,
+		                              .d_v = 64,
+		                              .kv_from_layer = -1,
+		                              .ffn = PL_FFN_GATED,
+		                              .n_ff = N_FF,
+		                              .is_mtp = i == N_LAYERS};
 		add(&list, i, PL_ROLE_ATTN_NORM, N_EMBD, 1, type);
 		add(&list, i, PL_ROLE_ATTN_Q, N_EMBD, 256, type);
 		add(&list, i, PL_ROLE_ATTN_K, N_EMBD, 128, type);
@@ -58,9 +66,17 @@ static const struct pl_model *small_model(struct pl_arena *a, enum pl_dtype type
 	for (uint32_t i = 0; i < list.n; i++)
 		if (list.items[i].layer == N_LAYERS)
 			list.items[i].group = PL_GROUP_MTP;
-	*m = (struct pl_model){.name = "small", .arch = "llama", .arch_known = true, .layers = layers, .n_layers = N_LAYERS,
-	                       .n_layers_mtp = 1, .n_embd = N_EMBD, .n_vocab = N_VOCAB, .n_ctx_train = 2048,
-	                       .tensors = list.items, .n_tensors = list.n};
+	*m = (struct pl_model){.name = "small",
+	                       .arch = "llama",
+	                       .arch_known = true,
+	                       .layers = layers,
+	                       .n_layers = N_LAYERS,
+	                       .n_layers_mtp = 1,
+	                       .n_embd = N_EMBD,
+	                       .n_vocab = N_VOCAB,
+	                       .n_ctx_train = 2048,
+	                       .tensors = list.items,
+	                       .n_tensors = list.n};
 	return m;
 }
 
@@ -125,8 +141,9 @@ static void test_read_back(void **state)
 	assert_int_equal(m->layers[1].n_head_kv, 2);
 	assert_int_equal(m->layers[1].d_k, 64);
 	assert_int_equal(m->n_vocab, N_VOCAB);
-	assert_int_equal(m->n_params, 2 * N_EMBD * N_VOCAB + N_EMBD +
-	                                  N_LAYERS * (2 * N_EMBD + 2 * N_EMBD * 256 + 2 * N_EMBD * 128 + 3 * N_EMBD * N_FF));
+	assert_int_equal(m->n_params,
+	                 2 * N_EMBD * N_VOCAB + N_EMBD +
+	                     N_LAYERS * (2 * N_EMBD + 2 * N_EMBD * 256 + 2 * N_EMBD * 128 + 3 * N_EMBD * N_FF));
 	free(data);
 	unlink(path("a.gguf"));
 	pl_arena_free(a);
@@ -209,12 +226,16 @@ static void test_contents(void **state)
 	static const struct {
 		enum pl_dtype type;
 		uint32_t scale_at;
-	} rows[] = {{PL_DTYPE_Q4_0, 0}, {PL_DTYPE_Q8_0, 0}, {PL_DTYPE_Q4_K, 0},   {PL_DTYPE_Q4_K, 2},  {PL_DTYPE_Q5_K, 2},
-	            {PL_DTYPE_Q6_K, 208}, {PL_DTYPE_Q3_K, 108}, {PL_DTYPE_Q2_K, 80}, {PL_DTYPE_IQ4_XS, 0}, {PL_DTYPE_TQ2_0, 64}};
+	} rows[] = {{PL_DTYPE_Q4_0, 0},   {PL_DTYPE_Q8_0, 0},   {PL_DTYPE_Q4_K, 0},   {PL_DTYPE_Q4_K, 2},
+	            {PL_DTYPE_Q5_K, 2},   {PL_DTYPE_Q6_K, 208}, {PL_DTYPE_Q3_K, 108}, {PL_DTYPE_Q2_K, 80},
+	            {PL_DTYPE_IQ4_XS, 0}, {PL_DTYPE_TQ2_0, 64}};
 	uint8_t buf[65536], again[65536];
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		uint32_t block = pl_dtype_info(rows[i].type)->block_bytes;
-		struct pl_tensor t = {.name = "blk.0.attn_q.weight", .role = PL_ROLE_ATTN_Q, .type = rows[i].type, .bytes = block * 100ull};
+		struct pl_tensor t = {.name = "blk.0.attn_q.weight",
+		                      .role = PL_ROLE_ATTN_Q,
+		                      .type = rows[i].type,
+		                      .bytes = block * 100ull};
 		assert_int_equal(pl_synth_pattern(&t, buf, sizeof buf), block * 100ull);
 		assert_int_equal(pl_synth_pattern(&t, again, sizeof again), block * 100ull);
 		assert_memory_equal(buf, again, block * 100ull);
@@ -224,7 +245,8 @@ static void test_contents(void **state)
 			assert_true(fabsf(half(h)) > 0 && fabsf(half(h)) < 0.1f);
 		}
 	}
-	struct pl_tensor norm = {.name = "n", .role = PL_ROLE_ATTN_NORM, .group = PL_GROUP_NORM, .type = PL_DTYPE_F32, .bytes = 64};
+	struct pl_tensor norm = {
+	    .name = "n", .role = PL_ROLE_ATTN_NORM, .group = PL_GROUP_NORM, .type = PL_DTYPE_F32, .bytes = 64};
 	float f[1024];
 	assert_int_equal(pl_synth_pattern(&norm, (uint8_t *)f, sizeof f), 64);
 	for (int i = 0; i < 16; i++)
@@ -249,21 +271,24 @@ static const char *layer_differs(const struct pl_model *m, const struct pl_layer
 		return "heads";
 	if (attends && !mla && x->n_head_kv != y->n_head_kv)
 		return "n_head_kv";
-	if (attends && pl_arch_slides(m) && (x->window_tokens != y->window_tokens || x->window_chunked != y->window_chunked))
+	if (attends && pl_arch_slides(m) &&
+	    (x->window_tokens != y->window_tokens || x->window_chunked != y->window_chunked))
 		return "window";
 	if (attends && (x->kv_from_layer != y->kv_from_layer || x->q_gated != y->q_gated || x->k_is_v != y->k_is_v))
 		return "kv_from_layer, q_gated or k_is_v";
-	if (mla && (x->kv_lora != y->kv_lora || x->q_lora != y->q_lora || x->d_rope != y->d_rope || x->d_nope != y->d_nope))
+	if (mla &&
+	    (x->kv_lora != y->kv_lora || x->q_lora != y->q_lora || x->d_rope != y->d_rope || x->d_nope != y->d_nope))
 		return "latent";
 	if (x->indexer_dim != y->indexer_dim || x->indexer_heads != y->indexer_heads)
 		return "indexer";
 	bool by_width = x->rec == PL_REC_MAMBA1 || x->rec == PL_REC_MAMBA2 || x->rec == PL_REC_SHORTCONV;
 	if (by_width && (x->d_inner != y->d_inner || x->d_state != y->d_state || x->n_group != y->n_group))
 		return "d_inner, d_state or n_group";
-	if (x->rec && (x->d_conv != y->d_conv || x->rec_heads != y->rec_heads || x->rec_d_k != y->rec_d_k || x->rec_d_v != y->rec_d_v))
+	if (x->rec && (x->d_conv != y->d_conv || x->rec_heads != y->rec_heads || x->rec_d_k != y->rec_d_k ||
+	               x->rec_d_v != y->rec_d_v))
 		return "recurrent heads";
-	if (moe && (x->n_expert != y->n_expert || x->n_expert_used != y->n_expert_used || x->n_ff_expert != y->n_ff_expert ||
-	            x->n_ff_shared != y->n_ff_shared))
+	if (moe && (x->n_expert != y->n_expert || x->n_expert_used != y->n_expert_used ||
+	            x->n_ff_expert != y->n_ff_expert || x->n_ff_shared != y->n_ff_shared))
 		return "experts";
 	return !moe && x->ffn && x->n_ff != y->n_ff ? "n_ff" : NULL;
 }
@@ -287,7 +312,8 @@ static const char *round_trip(struct pl_arena *a, const struct pl_model_row *row
 	struct pl_bytes part = {s.header, s.header_bytes, s.file_bytes, row->id};
 	if (pl_model_from_gguf(a, &part, 1, &back, &err))
 		return pl_arena_strdup(a, err.msg);
-	if (!back->arch_known || back->n_layers != m->n_layers || back->n_vocab != m->n_vocab || back->tied_output != m->tied_output)
+	if (!back->arch_known || back->n_layers != m->n_layers || back->n_vocab != m->n_vocab ||
+	    back->tied_output != m->tied_output)
 		return "n_layers, n_vocab or tied_output";
 	if (back->n_params != s.model->n_params || back->n_params_active != s.model->n_params_active ||
 	    back->weight_bytes != s.model->weight_bytes)
@@ -320,11 +346,8 @@ static void test_whole_catalogue(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_read_back),
-	    cmocka_unit_test(test_cut_and_sparse),
-	    cmocka_unit_test(test_refusals),
-	    cmocka_unit_test(test_contents),
-	    cmocka_unit_test(test_whole_catalogue),
+	    cmocka_unit_test(test_read_back), cmocka_unit_test(test_cut_and_sparse),  cmocka_unit_test(test_refusals),
+	    cmocka_unit_test(test_contents),  cmocka_unit_test(test_whole_catalogue),
 	};
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

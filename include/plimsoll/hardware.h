@@ -3,6 +3,7 @@
 #define PLIMSOLL_HARDWARE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <plimsoll/arena.h>
@@ -127,5 +128,9 @@ struct pl_machine {
  * "local" is not read here: probe/ detects. Unknown attributes are an error that names them. */
 int pl_machine_parse(struct pl_arena *a, const char *line, const struct pl_machine **ret_machine,
                      struct pl_err *err) PL_MUST_CHECK;
+
+/* The same from YAML (docs/hardware-line.md): devices with count and name or memory, ram, cpu, link. name: for messages. */
+int pl_machine_parse_yaml(struct pl_arena *a, const char *name, const char *text, size_t len,
+                          const struct pl_machine **ret_machine, struct pl_err *err) PL_MUST_CHECK;
 
 #endif

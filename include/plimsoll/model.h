@@ -235,6 +235,11 @@ int pl_model_from_safetensors(struct pl_arena *a, const char *id, const struct p
                               const char *json, size_t len, const struct pl_model **ret_model,
                               struct pl_err *err) PL_MUST_CHECK;
 
+/* Reads model.safetensors.index.json: the files its weight_map names, in order of name, as paths below folder. Names that
+ * leave the folder are refused. ret_paths has room for max. */
+int pl_safetensors_index(struct pl_arena *a, const char *name, const char *folder, const char *json, size_t len,
+                         char **ret_paths, uint32_t max, uint32_t *ret_n, struct pl_err *err) PL_MUST_CHECK;
+
 /* Finds layer, role, group and bias of a tensor by its name, GGUF or Hugging Face style. Unknown names give OTHER. */
 void pl_tensor_classify(const char *name, struct pl_tensor *t);
 

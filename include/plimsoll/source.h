@@ -1,19 +1,24 @@
-/* Where models come from: files, folders, remote repositories, the catalogue. (Reads files and the network.) */
+/* Where models and machines come from: files, folders, remote repositories, the catalogue. (Reads files and the network.) */
 #ifndef PLIMSOLL_SOURCE_H
 #define PLIMSOLL_SOURCE_H
 
+#include <plimsoll/hardware.h>
 #include <plimsoll/model.h>
 
-/* Keeps mappings and downloads alive for as long as the model is used. */
+/* Keeps what was read alive for as long as the model is used. */
 struct pl_loaded;
 
 /* Opens a model by reference:
- *   a .gguf file (any shard of a split one), a .safetensors file, a folder with config.json and/or weights,
+ *   a .gguf file (any part of a split one), a .safetensors file, a config.json, a folder with config.json and weights,
  *   "https://…/model.gguf", "hf:owner/repo[:file]" (headers by HTTP range), or a catalogue name.
  * quant: NULL, or a precision to plan for when the reference does not fix it; asking for one with a quantised file is an
  * error that says so. */
 int pl_load(struct pl_arena *a, const char *ref, const char *quant, struct pl_loaded **ret_loaded,
             const struct pl_model **ret_model, struct pl_err *err) PL_MUST_CHECK;
 void pl_loaded_free(struct pl_loaded *l); /* NULL is fine */
+
+/* A hardware line, or the path of a YAML file (docs/hardware-line.md). */
+int pl_load_machine(struct pl_arena *a, const char *line_or_path, const struct pl_machine **ret_machine, struct pl_err *err)
+    PL_MUST_CHECK;
 
 #endif

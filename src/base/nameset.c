@@ -11,12 +11,12 @@ static uint64_t hash_of(const char *s)
 	return h;
 }
 
-static const char **slot_of(const struct pl_nameset *set, const char *name)
+static struct pl_named *slot_of(const struct pl_nameset *set, const char *name)
 {
 	uint64_t i = hash_of(name);
 	for (;; i++) {
-		const char **slot = &set->slots[i & (set->cap - 1)];
-		if (!*slot || !strcmp(*slot, name))
+		struct pl_named *slot = &set->slots[i & (set->cap - 1)];
+		if (!slot->name || !strcmp(slot->name, name))
 			return slot;
 	}
 }
@@ -24,24 +24,31 @@ static const char **slot_of(const struct pl_nameset *set, const char *name)
 static bool grow(struct pl_arena *a, struct pl_nameset *set)
 {
 	struct pl_nameset bigger = {.n = set->n, .cap = set->cap ? set->cap * 2 : 256};
-	bigger.slots = PL_NEW_N(a, const char *, bigger.cap);
+	bigger.slots = PL_NEW_N(a, struct pl_named, bigger.cap);
 	if (!bigger.slots)
 		return false;
 	for (uint32_t i = 0; i < set->cap; i++)
-		if (set->slots[i])
-			*slot_of(&bigger, set->slots[i]) = set->slots[i];
+		if (set->slots[i].name)
+			*slot_of(&bigger, set->slots[i].name) = set->slots[i];
 	*set = bigger;
 	return true;
 }
 
-bool pl_nameset_add(struct pl_arena *a, struct pl_nameset *set, const char *name)
+struct pl_named *pl_nameset_entry(struct pl_arena *a, struct pl_nameset *set, const char *name, uint32_t fresh, bool *ret_new)
 {
 	if (set->n * 2 >= set->cap && !grow(a, set))
-		return false;
-	const char **slot = slot_of(set, name);
-	if (*slot)
-		return false;
-	*slot = name;
-	set->n++;
-	return true;
+		return NULL;
+	struct pl_named *slot = slot_of(set, name);
+	*ret_new = !slot->name;
+	if (*ret_new) {
+		*slot = (struct pl_named){name, fresh};
+		set->n++;
+	}
+	return slot;
+}
+
+bool pl_nameset_add(struct pl_arena *a, struct pl_nameset *set, const char *name)
+{
+	bool is_new = false;
+	return pl_nameset_entry(a, set, name, 0, &is_new) && is_new;
 }

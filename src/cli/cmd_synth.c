@@ -4,6 +4,7 @@
 #include <plimsoll/synth.h>
 
 #include "base/fmt.h"
+#include "cli/cli.h"
 #include "cli/cmd_synth.h"
 
 #define _(s) pl_tr(s)
@@ -69,4 +70,22 @@ int pl_cmd_synth_run(const struct pl_cmd_synth *c, FILE *out, struct pl_err *err
 	pl_loaded_free(loaded);
 	pl_arena_free(a);
 	return r;
+}
+
+int cmd_synth(const struct pl_cli *cli)
+{
+	struct pl_err err = {0};
+	const struct pl_cmd_synth c = {.model = cli->words[0],
+	                               .quant = pl_cli_text(cli, "quant"),
+	                               .path = pl_cli_text(cli, "output"),
+	                               .n_layers = (uint32_t)pl_cli_number(cli, "layers", 0),
+	                               .sparse = pl_cli_flag(cli, "sparse"),
+	                               .force = pl_cli_flag(cli, "force"),
+	                               .no_vocab = pl_cli_flag(cli, "no-vocab"),
+	                               .json = cli->json};
+	if (!c.path) {
+		(void)pl_fail(&err, PL_ERR_USAGE, "synth", "-o FILE is missing: where should the file go?");
+		return pl_cli_fail(&err);
+	}
+	return pl_cmd_synth_run(&c, cli->out, &err) ? pl_cli_fail(&err) : 0;
 }

@@ -16,6 +16,10 @@ struct pl_tensor_list {
 /* Appends a zeroed tensor (dims 1, stacked 1, layer -1); NULL when the arena is exhausted. */
 struct pl_tensor *pl_tensor_add(struct pl_tensor_list *list);
 
+/* Length of a tensor's module path: its name without what storage schemes append (".weight", ".qweight", ".bias" …).
+ * *ret_bias becomes true for biases and is left alone otherwise. */
+size_t pl_tensor_module(const char *name, bool *ret_bias);
+
 /* ---- GGUF header (model/gguf.c) ---- */
 
 enum pl_gguf_type { /* value types of the format */

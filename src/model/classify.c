@@ -4,6 +4,8 @@
 
 #include <plimsoll/model.h>
 
+#include "model/build.h"
+
 struct spelling {
 	const char *suffix; /* of the module, without ".weight" */
 	enum pl_role role;
@@ -258,6 +260,11 @@ static enum pl_group group_by_prefix(const char *s)
 		if (!strncmp(s, prefixes[i].prefix, strlen(prefixes[i].prefix)))
 			return prefixes[i].group;
 	return PL_GROUP_OTHER;
+}
+
+size_t pl_tensor_module(const char *name, bool *ret_bias)
+{
+	return strip_mxfp4(name, strip_piece(name, strlen(name), ret_bias));
 }
 
 void pl_tensor_classify(const char *name, struct pl_tensor *t)

@@ -1,0 +1,230 @@
+/* Help, man pages and completion: all of them read the two tables. */
+#include <ctype.h>
+#include <string.h>
+
+#include "base/fmt.h"
+#include "cli/cli.h"
+
+#define _(s) pl_tr(s)
+
+static bool shown(const struct pl_option *o, const struct pl_cmd *cmd)
+{
+	return o->commands & (unsigned)cmd->id;
+}
+
+static void spaces(FILE *out, int n)
+{
+	for (; n > 0; n--)
+		(void)fputc(' ', out);
+}
+
+void pl_help_program(FILE *out)
+{
+	(void)fprintf(out, "%s\n\n", _("plimsoll: which model, in which precision, fits on which hardware, and where every byte goes"));
+	(void)fprintf(out, "%s\n  plimsoll plan Qwen/Qwen3-32B --quant gptq-int4 --on \"2x v100-sxm2-16gb, nvlink, ram 64GiB\"\n", _("Try"));
+	(void)fprintf(out, "  plimsoll plan ./model.gguf\n  plimsoll show gpu 4090\n\n%s\n", _("Commands"));
+	for (const struct pl_cmd *c = pl_commands; c->name; c++) {
+		int n = (int)strlen(c->name) + 1 + (int)strlen(c->arguments);
+		(void)fprintf(out, "  %s %s", c->name, c->arguments);
+		spaces(out, 34 - n);
+		(void)fprintf(out, "%s%s\n", n >= 34 ? " " : "", _(c->summary));
+	}
+	(void)fprintf(out, "\n%s\n", _("'plimsoll COMMAND --help' shows its options. Exit codes: 0 fits, 1 does not fit, 2 usage, 3 bad input, 4 environment, 70 fault of the program."));
+}
+
+void pl_help_command(FILE *out, const struct pl_cmd *cmd)
+{
+	(void)fprintf(out, "plimsoll %s %s\n\n%s\n\n%s\n", cmd->name, cmd->arguments, _(cmd->description), _("Options"));
+	for (unsigned i = 0; i < pl_n_options; i++) {
+		const struct pl_option *o = &pl_options[i];
+		if (!shown(o, cmd))
+			continue;
+		(void)fprintf(out, o->letter ? "  -%c, " : "      ", o->letter);
+		(void)fprintf(out, "--%s %s", o->name, o->metavar);
+		spaces(out, 34 - (int)strlen(o->name) - pl_text_columns(o->metavar));
+		(void)fprintf(out, " %s\n", _(o->text));
+	}
+}
+
+/* ---- man ---------------------------------------------------------------------------------------------------------- */
+
+/* roff takes a leading dot or quote as a request and a minus as a hyphen. */
+static void roff(FILE *out, const char *text)
+{
+	bool start = true;
+	for (; *text; text++) {
+		if (start && (*text == '.' || *text == '\''))
+			(void)fputs("\\&", out);
+		start = *text == '\n';
+		if (*text == '\\')
+			(void)fputs("\\e", out);
+		else if (*text == '-')
+			(void)fputs("\\-", out);
+		else if (!strncmp(text, "…", 3)) {
+			(void)fputs("...", out);
+			text += 2;
+		} else
+			(void)fputc(*text, out);
+	}
+}
+
+static void man_options(FILE *out, const struct pl_cmd *cmd)
+{
+	(void)fputs(".SH OPTIONS\n", out);
+	for (unsigned i = 0; i < pl_n_options; i++) {
+		const struct pl_option *o = &pl_options[i];
+		if (!shown(o, cmd))
+			continue;
+		(void)fputs(".TP\n", out);
+		if (o->letter)
+			(void)fprintf(out, "\\fB\\-%c\\fR, ", o->letter);
+		(void)fputs("\\fB\\-\\-", out);
+		roff(out, o->name);
+		(void)fputs("\\fR", out);
+		if (*o->metavar) {
+			(void)fputs(" \\fI", out);
+			roff(out, o->metavar);
+			(void)fputs("\\fR", out);
+		}
+		(void)fputc('\n', out);
+		roff(out, o->text);
+		(void)fputc('\n', out);
+	}
+}
+
+void pl_man_page(FILE *out, const struct pl_cmd *cmd)
+{
+	(void)fprintf(out, ".TH PLIMSOLL%s%s 1 \"\" \"plimsoll " PL_VERSION "\" \"User Commands\"\n", cmd ? "-" : "", cmd ? cmd->name : "");
+	(void)fprintf(out, ".SH NAME\nplimsoll%s%s \\- ", cmd ? "\\-" : "", cmd ? cmd->name : "");
+	roff(out, cmd ? cmd->summary : "plan running large models on hardware");
+	(void)fputs("\n.SH SYNOPSIS\n\\fBplimsoll\\fR ", out);
+	roff(out, cmd ? cmd->name : "COMMAND");
+	(void)fputc(' ', out);
+	roff(out, cmd ? cmd->arguments : "[OPTIONS]");
+	(void)fputs("\n.SH DESCRIPTION\n", out);
+	if (cmd) {
+		roff(out, cmd->description);
+		(void)fputc('\n', out);
+		man_options(out, cmd);
+	} else {
+		(void)fputs("Says which model, in which precision, fits on which hardware, and where every byte goes.\n", out);
+		for (const struct pl_cmd *c = pl_commands; c->name; c++) {
+			(void)fprintf(out, ".TP\n\\fBplimsoll\\-%s\\fR(1)\n", c->name);
+			roff(out, c->summary);
+			(void)fputc('\n', out);
+		}
+	}
+	(void)fputs(".SH EXIT STATUS\n0 fits or done, 1 does not fit, 2 usage, 3 bad input, 4 environment, 70 fault of the program.\n", out);
+}
+
+/* ---- completion ------------------------------------------------------------------------------------------------- */
+
+static void bash(FILE *out)
+{
+	(void)fputs("# bash completion for plimsoll\n_plimsoll() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+	            "\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n\t\tCOMPREPLY=($(compgen -W \"",
+	            out);
+	for (const struct pl_cmd *c = pl_commands; c->name; c++)
+		(void)fprintf(out, "%s ", c->name);
+	(void)fputs("--help --version\" -- \"$cur\"))\n\t\treturn\n\tfi\n\tcase $prev in\n", out);
+	for (unsigned i = 0; i < pl_n_options; i++)
+		if (pl_options[i].kind == PL_OPT_CHOICE) {
+			(void)fprintf(out, "\t--%s) COMPREPLY=($(compgen -W \"", pl_options[i].name);
+			for (const char *p = pl_options[i].metavar; *p; p++)
+				(void)fputc(*p == '|' ? ' ' : *p, out);
+			(void)fputs("\" -- \"$cur\")); return ;;\n", out);
+		}
+	(void)fputs("\tesac\n\tcase ${COMP_WORDS[1]} in\n", out);
+	for (const struct pl_cmd *c = pl_commands; c->name; c++) {
+		(void)fprintf(out, "\t%s) words=\"", c->name);
+		for (unsigned i = 0; i < pl_n_options; i++)
+			if (shown(&pl_options[i], c))
+				(void)fprintf(out, "--%s ", pl_options[i].name);
+		(void)fputs("\" ;;\n", out);
+	}
+	(void)fputs("\tesac\n\tCOMPREPLY=($(compgen -W \"$words\" -f -- \"$cur\"))\n}\ncomplete -o filenames -F _plimsoll plimsoll\n", out);
+}
+
+/* In single quotes for zsh and fish. */
+static void quoted(FILE *out, const char *text, const char *escape)
+{
+	for (; *text; text++) {
+		if (*text == '\'')
+			(void)fputs("'\\''", out);
+		else if (strchr(escape, *text))
+			(void)fprintf(out, "\\%c", *text);
+		else
+			(void)fputc(*text, out);
+	}
+}
+
+static void zsh(FILE *out)
+{
+	(void)fputs("#compdef plimsoll\nif (( CURRENT == 2 )); then\n\tlocal -a commands=(", out);
+	for (const struct pl_cmd *c = pl_commands; c->name; c++) {
+		(void)fprintf(out, "'%s:", c->name);
+		quoted(out, c->summary, ":");
+		(void)fputs("' ", out);
+	}
+	(void)fputs(")\n\t_describe command commands\n\treturn\nfi\ncase $words[2] in\n", out);
+	for (const struct pl_cmd *c = pl_commands; c->name; c++) {
+		(void)fprintf(out, "%s) _arguments", c->name);
+		for (unsigned i = 0; i < pl_n_options; i++) {
+			const struct pl_option *o = &pl_options[i];
+			if (!shown(o, c))
+				continue;
+			(void)fprintf(out, " '--%s[", o->name);
+			quoted(out, o->text, "[]:");
+			(void)fputs("]", out);
+			if (o->kind == PL_OPT_CHOICE) {
+				(void)fputs(":value:(", out);
+				for (const char *p = o->metavar; *p; p++)
+					(void)fputc(*p == '|' ? ' ' : *p, out);
+				(void)fputs(")", out);
+			} else if (o->kind != PL_OPT_FLAG) {
+				(void)fputs(":value:", out);
+			}
+			(void)fputs("'", out);
+		}
+		(void)fputs(" '*:file:_files' ;;\n", out);
+	}
+	(void)fputs("esac\n", out);
+}
+
+static void fish(FILE *out)
+{
+	for (const struct pl_cmd *c = pl_commands; c->name; c++) {
+		(void)fprintf(out, "complete -c plimsoll -n __fish_use_subcommand -f -a %s -d '", c->name);
+		quoted(out, c->summary, "\\");
+		(void)fputs("'\n", out);
+		for (unsigned i = 0; i < pl_n_options; i++) {
+			const struct pl_option *o = &pl_options[i];
+			if (!shown(o, c))
+				continue;
+			(void)fprintf(out, "complete -c plimsoll -n '__fish_seen_subcommand_from %s' -l %s%s -d '", c->name, o->name,
+			              o->kind == PL_OPT_FLAG ? "" : " -r");
+			quoted(out, o->text, "\\");
+			(void)fputs("'", out);
+			if (o->kind == PL_OPT_CHOICE) {
+				(void)fputs(" -f -a '", out);
+				for (const char *p = o->metavar; *p; p++)
+					(void)fputc(*p == '|' ? ' ' : *p, out);
+				(void)fputs("'", out);
+			}
+			(void)fputc('\n', out);
+		}
+	}
+}
+
+bool pl_completion(FILE *out, const char *shell)
+{
+	if (!strcmp(shell, "bash"))
+		bash(out);
+	else if (!strcmp(shell, "zsh"))
+		zsh(out);
+	else if (!strcmp(shell, "fish"))
+		fish(out);
+	else
+		return false;
+	return true;
+}

@@ -1,0 +1,131 @@
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/language.h"
+
+const struct pl_cmd pl_commands[] = {
+    {C_PLAN, "plan", "MODEL [OPTIONS]", PL_N_("does it fit, where does every byte go, what starts it"),
+     PL_N_("Plans MODEL on HARDWARE. MODEL is a .gguf file, a folder with config.json or safetensors, a catalogue name such as "
+           "Qwen/Qwen3-32B, hf:owner/repo or an https URL of which only the header is read. Prints the verdict, memory by device "
+           "and cause, limits, the launch line and, where it does not fit, the smallest changes that make it fit."),
+     1, 1, cmd_plan},
+    {C_INSPECT, "inspect", "FILE", PL_N_("what is in a model file"),
+     PL_N_("Reads the header of a GGUF or safetensors model and lists its precision, its tensors and its cache per token."), 1, 1,
+     cmd_inspect},
+    {C_SHOW, "show", "KIND [NAME]", PL_N_("the catalogue: gpu, node, cloud, host, link, precision, model, engine, quant"),
+     PL_N_("Shows one entry of the catalogue with the source of its facts, or lists all of them."), 1, 2, cmd_show},
+    {C_SYNTH, "synth", "MODEL -o FILE", PL_N_("write a model file with true shapes and dummy weights"),
+     PL_N_("Writes a GGUF file that llama.cpp loads, serves and benches: try a machine before downloading the model. With --sparse only "
+           "the header takes space on disk."),
+     1, 1, cmd_synth},
+    {0, NULL, NULL, NULL, NULL, 0, 0, NULL},
+};
+
+int pl_cli_fail(const struct pl_err *err)
+{
+	(void)fflush(stdout);
+	if (*err->where)
+		(void)fprintf(stderr, "plimsoll: %s: %s\n", err->where, err->msg);
+	else
+		(void)fprintf(stderr, "plimsoll: %s\n", err->msg);
+	return pl_err_exit_code(err->code);
+}
+
+static int terminal_columns(void)
+{
+	struct winsize w;
+	const char *env = getenv("COLUMNS");
+	int n = env ? atoi(env) : 0;
+	if (n <= 0 && !ioctl(STDOUT_FILENO, TIOCGWINSZ, &w))
+		n = w.ws_col;
+	return n <= 0 ? 100 : n < 60 ? 60 : n > 160 ? 160 : n;
+}
+
+static bool wants_color(const struct pl_cli *cli)
+{
+	const char *how = pl_cli_text(cli, "color"), *term = getenv("TERM");
+	if (how && !strcmp(how, "always"))
+		return true;
+	if (how && !strcmp(how, "never"))
+		return false;
+	return isatty(STDOUT_FILENO) && !getenv("NO_COLOR") && (!term || strcmp(term, "dumb") != 0);
+}
+
+/* --lang must count before the first message, also for one about a wrong option. */
+static void choose_language(int argc, char **argv)
+{
+	const char *lang = NULL;
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (!strncmp(argv[i], "--lang=", 7))
+			lang = argv[i] + 7;
+		else if (!strcmp(argv[i], "--lang") && i + 1 < argc)
+			lang = argv[i + 1];
+	}
+	pl_language_set(lang);
+}
+
+/* What was printed must have arrived: a full disk or a closed pipe is a failure. */
+static int finish(int code)
+{
+	if (fflush(stdout) || ferror(stdout)) {
+		(void)fprintf(stderr, "plimsoll: %s\n", pl_tr("the output could not be written"));
+		return 4;
+	}
+	return code;
+}
+
+/* For the build: man pages and completions made from the tables. */
+static int generate(int argc, char **argv)
+{
+	struct pl_err err = {0};
+	if (!strcmp(argv[1], "__man")) {
+		const struct pl_cmd *cmd = argc > 2 ? pl_command_find(argv[2], &err) : NULL;
+		if (argc > 2 && !cmd)
+			return pl_cli_fail(&err);
+		pl_man_page(stdout, cmd);
+		return 0;
+	}
+	return argc > 2 && pl_completion(stdout, argv[2]) ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+	struct pl_cli cli = {.out = stdout};
+	struct pl_err err = {0};
+	(void)setlocale(LC_CTYPE, ""); /* numbers stay in the C locale */
+	choose_language(argc, argv);
+	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		pl_help_program(argc < 2 ? stderr : stdout);
+		return finish(argc < 2 ? 2 : 0);
+	}
+	if (!strcmp(argv[1], "--version")) {
+		(void)printf("plimsoll %s\n", PL_VERSION);
+		return finish(0);
+	}
+	if (!strncmp(argv[1], "__", 2))
+		return finish(generate(argc, argv));
+	if (!strncmp(argv[1], "--lang", 6) && argc > 2) { /* before the command */
+		int skip = strchr(argv[1], '=') ? 1 : 2;
+		argv += skip;
+		argc -= skip;
+		if (argc < 2)
+			return 2;
+	}
+	cli.command = pl_command_find(argv[1], &err);
+	if (!cli.command)
+		return pl_cli_fail(&err);
+	if (pl_cli_parse(&cli, argc - 2, argv + 2, &err))
+		return pl_cli_fail(&err);
+	if (pl_cli_flag(&cli, "help")) {
+		pl_help_command(stdout, cli.command);
+		return finish(0);
+	}
+	cli.json = pl_cli_flag(&cli, "json");
+	cli.color = wants_color(&cli);
+	cli.columns = terminal_columns();
+	return finish(cli.command->run(&cli));
+}

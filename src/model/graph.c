@@ -142,6 +142,9 @@ static enum pl_role ffn_norm_role(const struct pl_gb *b, int32_t il)
 	if (pl_gb_has(b, il, PL_ROLE_ATTN_NORM) && pl_gb_has(b, il, PL_ROLE_ATTN_POST_NORM) &&
 	    !pl_gb_has(b, il, PL_ROLE_FFN_POST_NORM))
 		return PL_ROLE_ATTN_POST_NORM;
+	if (pl_gb_has(b, il, PL_ROLE_ATTN_NORM) && pl_gb_has(b, il, PL_ROLE_ATTN_OUT_NORM) &&
+	    !pl_gb_has(b, il, PL_ROLE_LAYER_OUT_NORM)) /* DBRX */
+		return PL_ROLE_ATTN_OUT_NORM;
 	return PL_ROLE_OTHER;
 }
 
@@ -172,7 +175,7 @@ static uint32_t build_layer(struct pl_gb *b, int32_t il, uint32_t x)
 	uint32_t y = layer_mixers(b, il, h2);
 	if (pre_ffn != PL_ROLE_ATTN_POST_NORM && y != PL_NO_VALUE)
 		y = pl_gb_norm(b, il, PL_ROLE_ATTN_POST_NORM, y, "attn_post_norm");
-	if (pre && y != PL_NO_VALUE) /* Grok */
+	if (pre && pre_ffn != PL_ROLE_ATTN_OUT_NORM && y != PL_NO_VALUE) /* Grok */
 		y = pl_gb_norm(b, il, PL_ROLE_ATTN_OUT_NORM, y, "attn_out_norm");
 	uint32_t x1 = pl_gb_add(b, il, x, y, "attn_residual");
 	if (!pre)

@@ -83,10 +83,10 @@ static bool is_bare(const char *arch, enum pl_role role)
 	static const struct {
 		const char *arch;
 		enum pl_role role;
-	} bare[] = {{"falcon-h1", PL_ROLE_FFN_NORM},  {"hy_v3", PL_ROLE_ROUTER_BIAS},
-	            {"plamo2", PL_ROLE_SSM_DT_NORM},  {"plamo2", PL_ROLE_SSM_B_NORM},
-	            {"plamo2", PL_ROLE_SSM_C_NORM},   {"plamo2", PL_ROLE_ATTN_POST_NORM},
-	            {"plamo2", PL_ROLE_FFN_POST_NORM}};
+	} bare[] = {
+	    {"falcon-h1", PL_ROLE_FFN_NORM},   {"hy_v3", PL_ROLE_ROUTER_BIAS},     {"plamo2", PL_ROLE_SSM_DT_NORM},
+	    {"plamo2", PL_ROLE_SSM_B_NORM},    {"plamo2", PL_ROLE_SSM_C_NORM},     {"plamo2", PL_ROLE_ATTN_POST_NORM},
+	    {"plamo2", PL_ROLE_FFN_POST_NORM}, {"plamo3", PL_ROLE_ATTN_POST_NORM}, {"plamo3", PL_ROLE_FFN_POST_NORM}};
 	for (size_t i = 0; i < sizeof bare / sizeof *bare; i++)
 		if (bare[i].role == role && !strcmp(bare[i].arch, arch))
 			return true;

@@ -336,9 +336,7 @@ static void put_required(struct keys *k)
 	    {"granitehybrid", "logit_scale", 1.0f},   {"granite_swa", "logit_scale", 1.0f},
 	    {"cohere2moe", "logit_scale", 1.0f},      {"muse-glimmer", "logit_scale", 1.0f},
 	    {"dbrx", "attention.clamp_kqv", 8.0f},    {"minimax-01", "residual_scale", 1.0f},
-	    {"grovemoe", "expert_group_scale", 1.0f}, {"apertus", "xielu.alpha_n", 1.0f},
-	    {"apertus", "xielu.alpha_p", 1.0f},       {"apertus", "xielu.beta", 1.0f},
-	    {"apertus", "xielu.eps", 1.0f},
+	    {"grovemoe", "expert_group_scale", 1.0f},
 	};
 	/* rotary sections of models that place tokens in time, height and width: their sum is half a rotated head */
 	static const char *const sections[] = {"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"};
@@ -355,6 +353,11 @@ static void put_required(struct keys *k)
 			int32_t half = (int32_t)(l->d_k / 2), s[4] = {half - half / 4 * 2, half / 4, half / 4, 0};
 			pl_gguf_put_i32s(k->o, key_of(k, "rope.dimension_sections"), s, 4);
 		}
+	static const char *const xielu[] = {"xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps"};
+	for (size_t i = 0; i < 4 && !strcmp(k->m->arch, "apertus"); i++) /* keys without the architecture's name */
+		pl_gguf_put_f32(k->o, xielu[i], 1.0f);
+	if (!strcmp(k->m->arch, "grovemoe"))
+		put_u32(k, "experts_per_group", 2);
 	if (!strcmp(k->m->arch, "gptneox"))
 		pl_gguf_put_bool(k->o, key_of(k, "use_parallel_residual"), true);
 	if (!strcmp(k->m->arch, "gemma4") || k->m->d_per_layer_embed)

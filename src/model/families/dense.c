@@ -68,8 +68,9 @@ int pl_read_windows(struct pl_family *f)
 	uint32_t period = read_period(f), from_layer = 0;
 	bool is_qwen = !strncmp(f->m->arch, "qwen", 4);
 	const json_t *bias = pl_cfg_get(f, "attention_bias");
+	bool o_bias = is_qwen && strcmp(f->m->arch, "qwen2") != 0; /* Qwen 2 and MiMo: never on the output projection */
 	if (bias && json_is_true(bias))
-		f->traits |= T_QKV_BIAS | (is_qwen || !strcmp(f->m->arch, "llama") ? T_O_BIAS : 0);
+		f->traits |= T_QKV_BIAS | (o_bias || !strcmp(f->m->arch, "llama") ? T_O_BIAS : 0);
 	if (pl_cfg_bool(f, "use_qk_norm", false) && f->traits & T_ONE_NORM)
 		f->traits |= T_QK_NORM_FULL;
 	if (is_qwen) { /* Transformers: windows only when switched on, from a layer upwards */

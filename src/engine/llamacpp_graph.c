@@ -17,7 +17,8 @@ struct build {
 	uint32_t *made_by;    /* value → op */
 	uint64_t ub, n_seq;
 	/* inputs of the step */
-	int32_t pos, k_idxs, v_idxs, out_ids, mask, mask_swa, mask_swa_idxs, s_copy, rot_k, rot_v;
+	int32_t pos, out_ids, s_copy, rot_k, rot_v;
+	int32_t k_idxs[2], v_idxs[2], mask[2]; /* of the full caches and of the windows */
 	/* parts of a layer that one value of the step stands for */
 	int32_t q_full, key, value, ids;
 	uint32_t head_value;  /* what the layer before ended with, for layers that are left out */
@@ -136,9 +137,15 @@ static int32_t emit_norm(struct build *b, const struct at *x)
 		return norm(b, x, x->size / 2, s, false);
 	if (is(x, "kv_a_norm") && x->l) /* of a view of the latent */
 		return norm(b, x, rows(b, x->l->kv_lora), s, false);
-	if (x->l && x->l->rec != PL_REC_NONE && is(x, "ssm_norm"))
-		return norm(b, x, x->size, s, false);
-	return norm(b, x, x->size, s, true);
+	/* heads are a view of the projection, and the allocator does not write over views */
+	bool view = is(x, "q_norm") || is(x, "k_norm") || is(x, "ssm_norm");
+	return norm(b, x, x->size, s, !view);
+}
+
+/* A quantised cache holds rotated heads: one more product for queries, keys and values, and one for the result. */
+static int32_t rotate(struct build *b, int32_t n, int32_t matrix)
+{
+	return n >= 0 && matrix >= 0 ? op(b, b->g->nodes[n].size_bytes, matrix, n) : n;
 }
 
 static int32_t emit_linear(struct build *b, const struct at *x)
@@ -153,7 +160,7 @@ static int32_t emit_linear(struct build *b, const struct at *x)
 		n = op(b, x->size, n, NONE); /* made contiguous again */
 	if (is(x, "q"))
 		b->q_full = n;
-	return n;
+	return is(x, "v") ? rotate(b, n, b->rot_v) : n;
 }
 
 /* The query of a latent layer: taken through attn_k_b, its rotated part put beside it. */
@@ -179,15 +186,12 @@ static int32_t emit_rope(struct build *b, const struct at *x)
 		int32_t q = op(b, rows(b, (uint64_t)l->n_head * l->d_k), s, b->pos);
 		b->key = op(b, rows(b, (uint64_t)l->n_head_kv * l->d_k), s, b->pos);
 		b->value = s;
-		return q;
+		return rotate(b, q, b->rot_k);
 	}
 	uint64_t size = is(x, "q_rope") && l && l->q_gated ? x->size / 2 : x->size;
-	return in_place(b, size, s, b->pos);
-}
-
-static int32_t rotate(struct build *b, int32_t n, int32_t matrix)
-{
-	return n >= 0 && matrix >= 0 ? op(b, b->g->nodes[n].size_bytes, matrix, n) : n;
+	bool view = b->m->graph.ops[b->made_by[x->o->in[0]]].kind == PL_OP_LINEAR;
+	int32_t n = view ? op(b, size, s, b->pos) : in_place(b, size, s, b->pos);
+	return is(x, "q_rope") ? rotate(b, n, b->rot_k) : n;
 }
 
 static int32_t emit_store(struct build *b, const struct at *x)
@@ -198,12 +202,11 @@ static int32_t emit_store(struct build *b, const struct at *x)
 		v = b->value;
 	}
 	b->key = b->value = NONE;
-	if (v >= 0)
-		v = rotate(b, v, b->rot_v);
 	k = rotate(b, k, b->rot_k);
-	int32_t n = store(b, x->o->layer, k, b->k_idxs);
+	bool w = x->l && x->l->window_tokens;
+	int32_t n = store(b, x->o->layer, k, b->k_idxs[w]);
 	if (v >= 0)
-		n = store(b, x->o->layer, v, b->v_idxs);
+		n = store(b, x->o->layer, v, b->v_idxs[w]);
 	return n;
 }
 
@@ -220,30 +223,44 @@ static uint64_t converted_bytes(const struct build *b, const struct pl_layer *l)
 	return pl_sat_mul(pl_sat_mul(elems, cells), F16);
 }
 
+/* --no-kv-offload: the attention still runs with its layer, on copies of the cache. */
+static int32_t host_cache(struct build *b, const struct pl_layer *l, enum pl_dtype type, uint64_t elems)
+{
+	const struct ll_context *c = &b->j->ctx;
+	const struct pl_dtype_info *d = pl_dtype_info(type);
+	uint64_t cells = pl_sat_mul(l->window_tokens ? c->n_cells_swa : c->n_cells, c->n_stream);
+	if (!b->j->p->no_kv_offload || !elems)
+		return NONE;
+	int32_t n = input(b, pl_sat_mul(pl_sat_mul(elems / d->block_elems, d->block_bytes), cells));
+	if (n >= 0) {
+		b->g->nodes[n].cache = b->g->nodes[n].external = true;
+		b->g->nodes[n].dev = LL_CPU;
+	}
+	return n;
+}
+
 static int32_t emit_attention(struct build *b, const struct at *x)
 {
 	const struct pl_layer *l = x->l;
-	int32_t q = in(b, x, 0), mask = l->window_tokens ? b->mask_swa : b->mask, n;
-	bool cpu = b->j->p->no_kv_offload;
-	q = rotate(b, q, b->rot_k);
+	int32_t q = in(b, x, 0), mask = b->mask[l->window_tokens != 0], n;
+	struct pl_cache_row row = pl_layer_cache_row(l->kv_from_layer < 0 ? l : &b->m->layers[l->kv_from_layer]);
+	int32_t keys = host_cache(b, l, b->j->ctx.type_k, row.k_elems), values = host_cache(b, l, b->j->ctx.type_v, row.v_elems);
 	if (b->j->ctx.flash_attn) {
-		bool cuda = x->dev >= 0 && b->j->dev[x->dev].cuda && !cpu;
-		n = op(b, pl_sat_add(x->size, cuda ? converted_bytes(b, l) : 0), q, mask);
-		if (n >= 0 && cpu)
-			b->g->nodes[n].dev = LL_CPU;
-		else if (x->o->n_weights)
+		bool cuda = x->dev >= 0 && b->j->dev[x->dev].cuda;
+		n = ll_node_add(b->g, pl_sat_add(x->size, cuda ? converted_bytes(b, l) : 0), q, keys, values, mask);
+		if (x->o->n_weights)
 			weigh(b, n, x->dev, 0, false);
 		return rotate(b, n, b->rot_v);
 	}
 	uint64_t cells = l->window_tokens ? b->j->ctx.n_cells_swa : b->j->ctx.n_cells;
 	uint64_t scores = rows(b, pl_sat_mul(l->n_head, cells));
-	int32_t kq = op(b, scores, q, NONE);
+	int32_t kq = op(b, scores, q, keys);
 	kq = in_place(b, scores, kq, mask);
-	int32_t kqv = op(b, x->size, kq, NONE);
+	int32_t kqv = op(b, x->size, kq, values);
 	if (l->attn == PL_ATTN_MLA) /* the values leave the latent before the heads are joined */
 		return kqv;
 	n = op(b, x->size, kqv, NONE);
-	if (n >= 0 && cpu)
+	if (n >= 0 && b->j->p->no_kv_offload)
 		b->g->nodes[n].dev = LL_CPU;
 	return n;
 }
@@ -255,9 +272,10 @@ static int32_t emit_gate(struct build *b, const struct at *x)
 		t = op(b, x->size, b->q_full, NONE); /* the half that is the gate, made contiguous */
 	if (is(x, "attn_gated") || is(x, "ffn_shexp_gated") || is(x, "ssm_gated") || is(x, "kda_gated") || is(x, "ple") ||
 	    is(x, "shortconv_gated")) {
+		bool view = is(x, "ssm_gated"); /* reshaped before its activation */
 		if (t >= 0)
-			t = in_place(b, b->g->nodes[t].size_bytes, t, NONE);
-		return in_place(b, x->size, s, t);
+			t = view ? op(b, x->size, t, NONE) : in_place(b, b->g->nodes[t].size_bytes, t, NONE);
+		return is(x, "attn_gated") ? in_place(b, x->size, t, s) : in_place(b, x->size, s, t);
 	}
 	if (t >= 0)
 		return op(b, x->size, t, s);
@@ -272,7 +290,9 @@ static int32_t emit_add(struct build *b, const struct at *x)
 		t = op(b, x->size, t, b->out_ids);
 		s = op(b, x->size, s, b->out_ids);
 	}
-	return in_place(b, x->size, t, s);
+	/* the result of a recurrent mixer is a view, so the sum takes the residual's place */
+	bool view = is(x, "attn_residual") && x->l && x->l->rec != PL_REC_NONE;
+	return view ? in_place(b, x->size, s, t) : in_place(b, x->size, t, s);
 }
 
 /* Logits of the router, probabilities, the choice (ids) and the weights of the chosen. */
@@ -287,13 +307,13 @@ static int32_t emit_router(struct build *b, const struct at *x)
 	b->ids = op(b, x->size, chosen, NONE);
 	int32_t w = op(b, few, p, b->ids);
 	int32_t sum = op(b, rows(b, 1), w, NONE);
-	return in_place(b, few, w, sum);
+	return op(b, few, w, sum); /* of a view: small, but where it lies decides what merges around it */
 }
 
 static int32_t emit_experts(struct build *b, const struct at *x)
 {
 	int16_t dev = (uint32_t)x->o->layer < b->pl->n_cpu_moe ? (int16_t)LL_CPU : x->dev;
-	uint64_t size = pl_sat_mul(x->size, x->l->n_expert_used);
+	uint64_t size = x->size;
 	int32_t n = weigh(b, op(b, size, in(b, x, 0), b->ids), dev, weight_bytes(b, x, 0), true);
 	if (x->o->n_weights > 1)
 		n = weigh(b, in_place(b, size, n, b->ids), dev, weight_bytes(b, x, 1), false);
@@ -410,6 +430,8 @@ static void emit_op(struct build *b, uint32_t index)
 	const struct pl_value *v = &b->m->graph.values[o->out];
 	struct at x = {.o = o, .l = o->layer >= 0 ? &b->m->layers[o->layer] : NULL, .name = v->name ? v->name : "",
 	               .size = rows(b, v->width), .dev = layer_dev(b, o->layer)};
+	if (v->rows == PL_ROWS_ROUTED && x.l)
+		x.size = pl_sat_mul(x.size, x.l->n_expert_used);
 	if (o->layer < 0) /* norms before the layers go with the first, those after it with the output */
 		x.dev = o->kind == PL_OP_EMBED ? (int16_t)LL_CPU
 		        : is(&x, "result_norm") ? b->s->layer_dev[b->j->n_all] : b->s->layer_dev[0];
@@ -447,9 +469,9 @@ static bool rotates(const struct build *b, enum pl_dtype type, bool keys)
 		const struct pl_layer *l = &b->m->layers[i];
 		if (l->attn == PL_ATTN_NONE)
 			continue;
-		if (l->attn == PL_ATTN_MLA && !keys)
+		if (l->attn == PL_ATTN_MLA)
 			return false;
-		uint32_t h = l->attn == PL_ATTN_MLA ? l->kv_lora + l->d_rope : keys ? l->d_k : l->d_v;
+		uint32_t h = keys ? l->d_k : l->d_v;
 		if (head && head != h)
 			return false;
 		head = h;
@@ -470,12 +492,15 @@ static void add_inputs(struct build *b)
 		v_elems = pl_max_u64(v_elems, pl_layer_cache_row(l).v_elems);
 	}
 	b->pos = input(b, b->ub * F32);
-	b->k_idxs = input(b, b->ub * 8);
-	/* transposed values are written element by element */
-	b->v_idxs = input(b, pl_sat_mul(b->ub * 8, c->flash_attn || !v_elems ? 1 : v_elems));
 	b->out_ids = input(b, b->ub * F32);
-	b->mask = full ? input(b, pl_sat_mul(pl_sat_mul(c->n_cells, b->ub), element)) : NONE;
-	b->mask_swa = window ? input(b, pl_sat_mul(pl_sat_mul(c->n_cells_swa, b->ub), element)) : NONE;
+	for (int w = 0; w < 2; w++) {
+		uint64_t cells = w ? c->n_cells_swa : c->n_cells;
+		bool used = w ? window : full;
+		b->k_idxs[w] = used ? input(b, b->ub * 8) : NONE;
+		/* transposed values are written element by element */
+		b->v_idxs[w] = used ? input(b, pl_sat_mul(b->ub * 8, c->flash_attn || !v_elems ? 1 : v_elems)) : NONE;
+		b->mask[w] = used ? input(b, pl_sat_mul(pl_sat_mul(cells, b->ub), element)) : NONE;
+	}
 	b->s_copy = state ? input(b, b->n_seq * F32) : NONE;
 	b->rot_k = rotates(b, c->type_k, true) ? input(b, 128 * 128 * F32) : NONE;
 	b->rot_v = rotates(b, c->type_v, false) ? input(b, 128 * 128 * F32) : NONE;
@@ -504,7 +529,9 @@ void ll_graph_build(struct ll_graph *g, const struct ll_job *j, const struct ll_
 		for (uint32_t k = i; k < end && !skip; k++) {
 			const char *name = step->values[step->ops[k].out].name;
 			b.made_by[step->ops[k].out] = k;
-			if (name && !strcmp(name, "z"))
+			/* made when they are asked for: the output gate after the state, keys after values unless windows mix */
+			bool late = name && (!strcmp(name, "z") || (!strcmp(name, "k") && b.mask[1] < 0));
+			if (late)
 				b.of[step->ops[k].out] = LATER;
 			else
 				emit_op(&b, k);

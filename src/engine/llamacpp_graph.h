@@ -18,6 +18,7 @@ struct ll_node {
 	int16_t weight_dev; /* where its weight lies; LL_FREE none */
 	bool in_place;      /* may write over an operand */
 	bool external;      /* result is the cache's memory */
+	bool cache;         /* a cache left on the host: copied when another device reads it, but nothing of its own */
 	bool input;         /* filled by the caller before the run */
 	bool output;        /* read by the caller afterwards */
 };

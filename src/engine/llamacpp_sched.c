@@ -107,7 +107,8 @@ static int32_t copy_to(struct splitter *x, int32_t s, uint8_t buffer)
 
 static bool is_here(const struct splitter *x, int32_t s, uint8_t buffer)
 {
-	return x->g->nodes[s].external || x->out[x->at[s]].buffer == buffer;
+	const struct ll_node *n = &x->g->nodes[s];
+	return (n->external && !n->cache) || x->out[x->at[s]].buffer == buffer;
 }
 
 static uint32_t split_end(const struct splitter *x, uint32_t start)
@@ -186,8 +187,13 @@ static bool split(struct splitter *x)
 	for (uint64_t i = 0; i < (uint64_t)x->n_nodes * n_buffers; i++)
 		x->copy[i] = -1;
 	for (uint32_t i = 0; i < x->n_nodes; i++)
-		if (x->g->nodes[i].input)
+		if (x->g->nodes[i].cache) {
+			x->at[i] = emit(x, 0, (uint8_t)x->j->n_dev);
+			if (x->at[i] >= 0)
+				x->out[x->at[i]].external = x->out[x->at[i]].is_leaf = true;
+		} else if (x->g->nodes[i].input) {
 			x->at[i] = emit_input(x, x->g->nodes[i].size_bytes, (uint8_t)x->j->n_dev);
+		}
 	for (uint32_t start = 0; start < x->n_nodes && !x->failed;) {
 		if (x->g->nodes[start].input) {
 			start++;

@@ -95,7 +95,7 @@ static int print_entry(const struct pl_cli *cli, const struct field *fields, siz
 
 static double maybe(uint32_t n)
 {
-	return n ? n : NAN;
+	return n ? (double)n : (double)NAN;
 }
 
 static int show_gpu(const struct pl_cli *cli, const char *name, struct pl_err *err)

@@ -7,7 +7,7 @@
 /* Changes are tried in order of what they cost the user; each is kept only when the same memory model says that it
  * reaches the goal. */
 
-enum { MAX_SUGGESTIONS = 12, MIN_USEFUL_CONTEXT = 1024 };
+enum { MAX_SUGGESTIONS = 12, MIN_USEFUL_CONTEXT = 1024, MAX_CARDS = 16 /* of one host, at most */ };
 
 struct hunt {
 	struct pl_arena *a;
@@ -181,11 +181,17 @@ static void other_engine(struct hunt *h)
 
 static void more_cards(struct hunt *h)
 {
-	static const uint32_t added[] = {1, 2, 3, 4, 6, 7, 8, 12, 14, 15, 16, 24, 31};
+	static const uint32_t added[] = {1, 2, 3, 4, 6, 7, 8, 12, 14, 15};
 	const struct pl_machine *now = h->asked->machine;
+	uint64_t room = 0;
 	if (!now->n_devices)
 		return;
-	for (size_t k = 0; k < sizeof added / sizeof *added && now->n_devices + added[k] <= PL_MAX_DEVICES; k++) {
+	for (uint32_t i = 0; i < now->n_devices; i++)
+		room = pl_sat_add(room, now->devices[i].total_bytes);
+	for (size_t k = 0; k < sizeof added / sizeof *added && now->n_devices + added[k] <= MAX_CARDS; k++) {
+		/* fewer cards than the weights alone fill need no trial */
+		if (pl_sat_add(room, pl_sat_mul(added[k], now->devices[now->n_devices - 1].total_bytes)) < h->asked->model->weight_bytes)
+			continue;
 		struct pl_machine machine = *now;
 		struct pl_trial t = *h->asked;
 		struct pl_outcome o;

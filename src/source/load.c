@@ -74,7 +74,7 @@ static int open_parts(struct loader *x, const char *path, struct pl_file **files
 	return 0;
 }
 
-/* Reads more of the parts until the header is whole. Each attempt has an arena of its own but the last. */
+/* Reads more of the parts until the header is whole. */
 static int parse_gguf(struct loader *x, struct pl_file **files, unsigned n, const struct pl_model **ret)
 {
 	struct pl_bytes *parts = PL_NEW_N(x->a, struct pl_bytes, n);
@@ -91,18 +91,12 @@ static int parse_gguf(struct loader *x, struct pl_file **files, unsigned n, cons
 			parts[i] = bytes_of(files[i]);
 			more = more || files[i]->have_bytes < files[i]->total_bytes;
 		}
-		struct pl_arena *trial = pl_arena_new(0);
-		const struct pl_model *m;
-		int rc = trial ? pl_model_from_gguf(trial, parts, n, &m, &fault) : -PL_ERR_NOMEM;
-		pl_arena_free(trial);
+		int rc = pl_model_from_gguf(x->a, parts, n, ret, &fault);
 		if (rc == -PL_ERR_MORE && more)
 			continue;
-		if (rc) {
-			if (x->err)
-				*x->err = fault;
-			return rc;
-		}
-		return pl_model_from_gguf(x->a, parts, n, ret, x->err);
+		if (rc && x->err)
+			*x->err = fault;
+		return rc;
 	}
 }
 

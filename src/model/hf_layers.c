@@ -1,186 +1,242 @@
-/* The fields every config has, and which family reads the rest. */
-#include <stdarg.h>
-#include <stdio.h>
+/* A config.json → layers and tensors: what all families share, and the table of families. */
 #include <string.h>
 
-#include "model/families/families.h"
+#include "base/checked.h"
+#include "model/hf.h"
 
-int pl_cfg_fail(struct pl_family *f, const char *fmt, ...)
+uint32_t pl_hf_n_all(const struct pl_hf *c)
 {
-	char msg[256];
-	va_list ap;
-	va_start(ap, fmt);
-	(void)vsnprintf(msg, sizeof msg, pl_tr(fmt), ap);
-	va_end(ap);
-	if (!f->rc)
-		f->rc = pl_fail(f->err, PL_ERR_RANGE, f->m->name, "%s", msg);
-	return f->rc;
+	return c->m->n_layers + c->m->n_layers_mtp;
 }
 
-const json_t *pl_cfg_get(const struct pl_family *f, const char *key)
+void pl_hf_set_parts(struct pl_hf *c, uint64_t bits, bool on)
 {
-	const json_t *v = json_object_get(f->text, key);
-	if ((!v || json_is_null(v)) && f->text != f->root)
-		v = json_object_get(f->root, key);
-	return v && !json_is_null(v) ? v : NULL;
+	for (uint32_t il = 0; il < pl_hf_n_all(c); il++)
+		c->parts[il] = on ? c->parts[il] | bits : c->parts[il] & ~bits;
 }
 
-uint32_t pl_cfg_u32(struct pl_family *f, const char *const *keys, uint32_t fallback, uint64_t max)
+/* Configs with a part of their own for the language model may say so on top only. */
+static void read_tied(struct pl_hf *c)
 {
-	for (; *keys; keys++) {
-		const json_t *v = pl_cfg_get(f, *keys);
-		double n;
-		if (!v || json_is_array(v) || json_is_object(v) || json_is_boolean(v))
-			continue;
-		if (!json_is_number(v)) {
-			pl_cfg_fail(f, "key '%s' must be a number", *keys);
-			return fallback;
-		}
-		n = json_number_value(v);
-		if (n < 0 || n > (double)max || n != (double)(uint64_t)n) {
-			pl_cfg_fail(f, "key '%s' is %g, whole numbers from 0 to %llu are possible", *keys, n, (unsigned long long)max);
-			return fallback;
-		}
-		return (uint32_t)n;
+	const json_t *old = c->cfg;
+	if (c->family->parts & PL_P_NEVER_HEAD) {
+		c->m->tied_output = true;
+		return;
 	}
-	return fallback;
+	if (!pl_hf_has(c, "tie_word_embeddings|tie_embedding"))
+		pl_hf_enter(c, c->root);
+	c->m->tied_output = pl_hf_bool(c, "tie_word_embeddings|tie_embedding", (c->family->parts & PL_P_TIED) != 0);
+	pl_hf_enter(c, old);
 }
 
-bool pl_cfg_bool(struct pl_family *f, const char *key, bool fallback)
+void pl_hf_base(struct pl_hf *c, uint32_t n_mtp)
 {
-	const json_t *v = pl_cfg_get(f, key);
-	return v && json_is_boolean(v) ? json_is_true(v) : fallback;
+	struct pl_model *m = c->m;
+	m->n_embd = pl_hf_need(c, "hidden_size|n_embd|d_model|n_embed", PL_HF_MAX_DIM);
+	uint32_t n_layers = c->n_listed;
+	if (!n_layers || pl_hf_has(c, "num_hidden_layers"))
+		n_layers = pl_hf_need(c, "num_hidden_layers|n_layer|num_layers|n_layers", PL_HF_MAX_LAYERS);
+	m->n_vocab = pl_hf_need(c, "vocab_size|padded_vocab_size", PL_HF_MAX_VOCAB);
+	m->n_ctx_train =
+	    pl_hf_u32(c, "max_position_embeddings|n_positions|seq_length|model_max_length|max_sequence_length|n_ctx", 1, PL_HF_MAX_CTX, 0);
+	read_tied(c);
+	c->model_parts = c->family->parts;
+	if (c->rc)
+		return;
+	c->layers = PL_NEW_N(c->a, struct pl_layer, (uint64_t)n_layers + n_mtp);
+	c->parts = PL_NEW_N(c->a, uint64_t, (uint64_t)n_layers + n_mtp);
+	if (!c->layers || !c->parts) {
+		c->rc = pl_fail(c->err, PL_ERR_NOMEM, c->where, "out of memory while reading the layers");
+		return;
+	}
+	m->n_layers = n_layers;
+	m->n_layers_mtp = n_mtp;
+	m->layers = c->layers;
+	for (uint32_t il = 0; il < n_layers + n_mtp; il++) {
+		c->parts[il] = c->family->parts;
+		c->layers[il].kv_from_layer = -1;
+		c->layers[il].is_mtp = il >= n_layers;
+	}
 }
 
-bool pl_cfg_layer_is(const struct pl_family *f, const char *key, uint32_t il, const char *name)
+static void attention_biases(struct pl_hf *c)
 {
-	const json_t *list = pl_cfg_get(f, key), *v = json_is_array(list) ? json_array_get(list, il) : NULL;
-	return v && json_is_string(v) && !strcmp(json_string_value(v), name);
+	const uint64_t f = c->family->parts;
+	if ((f & PL_P_ATTN_BIAS_KEY) && pl_hf_has(c, "attention_bias|bias"))
+		pl_hf_set_parts(c, PL_P_BIAS_QKV | PL_P_BIAS_O, pl_hf_bool(c, "attention_bias|bias", false));
+	if ((f & PL_P_QKV_BIAS_KEY) && pl_hf_has(c, "attention_bias|use_bias"))
+		pl_hf_set_parts(c, PL_P_BIAS_QKV, pl_hf_bool(c, "attention_bias|use_bias", false));
+	if (f & PL_P_ATTN_BIAS_KEY && pl_hf_has(c, "mlp_bias"))
+		pl_hf_set_parts(c, PL_P_BIAS_FFN, pl_hf_bool(c, "mlp_bias", false));
 }
 
+void pl_hf_attention(struct pl_hf *c)
+{
+	const uint32_t n_head = pl_hf_need(c, "num_attention_heads|n_head|n_heads", PL_HF_MAX_HEADS);
+	const uint32_t n_kv = pl_hf_u32(c, "num_key_value_heads|num_kv_heads|n_head_kv", 1, PL_HF_MAX_HEADS, n_head);
+	const bool has_dim = pl_hf_has(c, "head_dim|attention_head_dim|kv_channels");
+	if (!c->rc && !has_dim && c->m->n_embd % n_head) {
+		pl_hf_fail(c, "'hidden_size' %u is no multiple of 'num_attention_heads' %u and there is no 'head_dim'",
+		           c->m->n_embd, n_head);
+		return;
+	}
+	const uint32_t d = pl_hf_u32(c, "head_dim|attention_head_dim|kv_channels", 1, 65536, c->m->n_embd / n_head);
+	for (uint32_t il = 0; il < pl_hf_n_all(c); il++) {
+		struct pl_layer *l = &c->layers[il];
+		l->attn = PL_ATTN_GQA;
+		l->n_head = n_head;
+		l->n_head_kv = n_kv;
+		l->d_k = l->d_v = d;
+	}
+	attention_biases(c);
+}
+
+void pl_hf_dense_ffn(struct pl_hf *c)
+{
+	const bool plain = (c->family->parts & PL_P_PLAIN_FFN) != 0;
+	const uint32_t n_ff = pl_hf_need(c, "intermediate_size|ffn_hidden_size|n_inner|ffn_dim", PL_HF_MAX_DIM);
+	for (uint32_t il = 0; il < pl_hf_n_all(c); il++) {
+		c->layers[il].ffn = plain ? PL_FFN_PLAIN : PL_FFN_GATED;
+		c->layers[il].n_ff = n_ff;
+	}
+}
+
+void pl_hf_windows(struct pl_hf *c)
+{
+	const uint32_t window = pl_hf_u32(c, "sliding_window|sliding_window_size", 0, PL_HF_MAX_CTX, 0);
+	const bool typed = pl_hf_array(c, "layer_types", c->m->n_layers) != NULL;
+	const bool all = !typed && (c->family->parts & PL_P_SLIDES);
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++)
+		if (all || (typed && !strcmp(pl_hf_str_at(c, "layer_types", il), "sliding_attention")))
+			c->layers[il].window_tokens = window;
+}
+
+void pl_hf_moe(struct pl_hf *c, uint32_t il, uint32_t n_expert, uint32_t used, uint32_t ff, uint32_t n_shared,
+               uint32_t ff_shared)
+{
+	struct pl_layer *l = &c->layers[il];
+	if (c->rc)
+		return;
+	if (used > n_expert) {
+		pl_hf_fail(c, "each token uses %u experts but there are only %u", used, n_expert);
+		return;
+	}
+	l->ffn = PL_FFN_MOE;
+	l->n_ff = 0;
+	l->n_expert = n_expert;
+	l->n_expert_used = used;
+	l->n_ff_expert = ff;
+	l->n_expert_shared = n_shared;
+	l->n_ff_shared = ff_shared;
+}
+
+void pl_hf_mtp(struct pl_hf *c, uint64_t bits)
+{
+	for (uint32_t il = c->m->n_layers; il < pl_hf_n_all(c); il++)
+		c->parts[il] |= PL_P_NEXTN | bits | (c->family->parts & PL_P_NEXTN_COPIES_MTP ? PL_P_NEXTN_COPIES : 0);
+}
+
+void pl_hf_read_dense(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	pl_hf_dense_ffn(c);
+	pl_hf_windows(c);
+}
+
+static enum pl_dtype native_type(struct pl_hf *c)
+{
+	static const struct {
+		const char *name;
+		enum pl_dtype type;
+	} names[] = {{"float32", PL_DTYPE_F32}, {"float", PL_DTYPE_F32}, {"float16", PL_DTYPE_F16},
+	             {"half", PL_DTYPE_F16},    {"bfloat16", PL_DTYPE_BF16}};
+	const char *s = pl_hf_str(c, "torch_dtype|dtype");
+	if (!s) {
+		const json_t *old = pl_hf_enter(c, c->root);
+		s = pl_hf_str(c, "torch_dtype|dtype");
+		pl_hf_enter(c, old);
+	}
+	if (s && !strncmp(s, "torch.", 6))
+		s += 6;
+	for (size_t i = 0; s && i < sizeof names / sizeof *names; i++)
+		if (!strcmp(names[i].name, s))
+			return names[i].type;
+	pl_note_add(c->a, &c->m->notes, PL_NOTE_INFO, PL_N_("the config does not say which type the weights have: bf16 assumed"));
+	return PL_DTYPE_BF16;
+}
+
+/* Where the language model's keys are: on top, or in an object of their own. */
 static const json_t *language_part(const json_t *root)
 {
-	static const char *const keys[] = {"text_config", "llm_config", "language_config", "thinker_config"};
-	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-		const json_t *v = json_object_get(root, keys[i]);
-		if (json_is_object(v))
-			return json_is_object(json_object_get(v, "text_config")) ? json_object_get(v, "text_config") : v;
+	static const char *const names[] = {"text_config", "llm_config", "language_config", "text_model_config"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		const json_t *v = json_object_get(root, names[i]);
+		if (json_is_object(v) && json_object_size(v))
+			return v;
 	}
 	return root;
 }
 
-static const char *string_of(const json_t *o, const char *key)
+/* A part of its own is saved as what differs from its class (transformers): the rest are the class's values. */
+static json_t *with_class_values(const json_t *part, const char *type)
 {
-	const json_t *v = json_object_get(o, key);
-	return json_is_string(v) ? json_string_value(v) : NULL;
+	static const struct {
+		const char *type, *key;
+		int value;
+	} rows[] = {
+	    {"llama", "hidden_size", 4096},       {"llama", "intermediate_size", 11008}, {"llama", "num_hidden_layers", 32},
+	    {"llama", "num_attention_heads", 32}, {"llama", "vocab_size", 32000},        {"llama", "max_position_embeddings", 2048},
+	    {"mistral", "hidden_size", 4096},     {"mistral", "intermediate_size", 14336}, {"mistral", "num_hidden_layers", 32},
+	    {"mistral", "num_attention_heads", 32}, {"mistral", "num_key_value_heads", 8}, {"mistral", "vocab_size", 32000},
+	    {"gemma3_text", "hidden_size", 2304}, {"gemma3_text", "intermediate_size", 9216}, {"gemma3_text", "num_hidden_layers", 26},
+	    {"gemma3_text", "num_attention_heads", 8}, {"gemma3_text", "num_key_value_heads", 4}, {"gemma3_text", "head_dim", 256},
+	    {"gemma3_text", "vocab_size", 262208}, {"gemma3_text", "sliding_window", 4096},
+	    {"gemma3_text", "max_position_embeddings", 131072},
+	};
+	json_t *full = json_copy((json_t *)(uintptr_t)part);
+	for (size_t i = 0; full && type && i < sizeof rows / sizeof *rows; i++)
+		if (!strcmp(rows[i].type, type) && !json_object_get(full, rows[i].key))
+			json_object_set_new(full, rows[i].key, json_integer(rows[i].value));
+	return full;
 }
 
-static void common(struct pl_family *f)
+static int unknown(struct pl_hf *c, const char *type)
 {
-	struct pl_model *m = f->m;
-	m->n_embd = U32(f, 0, PL_MAX_DIM, "hidden_size", "n_embd", "d_model", "dim");
-	m->n_layers = U32(f, 0, PL_MAX_LAYERS, "num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers");
-	m->n_vocab = U32(f, 0, 1u << 28, "padded_vocab_size", "vocab_size");
-	m->n_ctx_train = U32(f, 0, 1u << 30, "max_position_embeddings", "n_positions", "seq_length", "max_sequence_length",
-	                     "model_max_length", "n_ctx");
-	f->n_head = U32(f, 0, PL_MAX_HEADS, "num_attention_heads", "n_head", "num_heads", "encoder_attention_heads");
-	f->n_head_kv = U32(f, f->n_head, PL_MAX_HEADS, "num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv");
-	f->d_head = U32(f, f->n_head ? m->n_embd / f->n_head : 0, PL_MAX_DIM, "head_dim", "attention_head_dim", "kv_channels");
-	f->n_ff = U32(f, 0, PL_MAX_DIM, "intermediate_size", "ffn_hidden_size", "n_inner", "encoder_ffn_dim", "ffn_dim");
-	m->tied_output = pl_cfg_bool(f, "tie_word_embeddings", false);
-	m->n_layers_mtp = U32(f, 0, 64, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers");
-}
-
-static int check_common(struct pl_family *f)
-{
-	struct pl_model *m = f->m;
-	if (f->rc)
-		return f->rc;
-	if (!m->n_layers)
-		return pl_cfg_fail(f, "key 'num_hidden_layers' is missing or 0");
-	if (!m->n_embd)
-		return pl_cfg_fail(f, "key 'hidden_size' is missing or 0");
-	if (!m->n_vocab)
-		return pl_cfg_fail(f, "key 'vocab_size' is missing or 0");
-	return 0;
-}
-
-static int fill_layers(struct pl_family *f)
-{
-	uint32_t n = f->m->n_layers + f->m->n_layers_mtp;
-	f->layers = PL_NEW_N(f->a, struct pl_layer, n);
-	if (!f->layers)
-		return pl_fail(f->err, PL_ERR_NOMEM, f->m->name, "out of memory while building the model");
-	for (uint32_t i = 0; i < n; i++)
-		f->layers[i] = (struct pl_layer){.attn = f->n_head ? PL_ATTN_GQA : PL_ATTN_NONE,
-		                                 .n_head = f->n_head,
-		                                 .n_head_kv = f->n_head_kv,
-		                                 .d_k = f->d_head,
-		                                 .d_v = f->d_head,
-		                                 .kv_from_layer = -1,
-		                                 .ffn = PL_FFN_GATED,
-		                                 .n_ff = f->n_ff,
-		                                 .is_mtp = i >= f->m->n_layers};
-	return 0;
-}
-
-static int check_layers(struct pl_family *f)
-{
-	for (uint32_t i = 0; i < f->m->n_layers; i++) {
-		const struct pl_layer *l = &f->layers[i];
-		if (l->attn && (!l->n_head || !l->n_head_kv || !l->d_k))
-			return pl_cfg_fail(f, "layer %u has no attention heads: 'num_attention_heads' is missing or 0", i);
-		if (l->attn == PL_ATTN_GQA && l->n_head % l->n_head_kv)
-			return pl_cfg_fail(f, "%u attention heads cannot share %u key-value heads", l->n_head, l->n_head_kv);
-		if (l->ffn == PL_FFN_MOE && (!l->n_expert || !l->n_expert_used || l->n_expert_used > l->n_expert || !l->n_ff_expert))
-			return pl_cfg_fail(f, "layer %u chooses %u of %u experts of width %u", i, l->n_expert_used, l->n_expert, l->n_ff_expert);
-		if ((l->ffn == PL_FFN_GATED || l->ffn == PL_FFN_PLAIN) && !l->n_ff)
-			return pl_cfg_fail(f, "key 'intermediate_size' is missing or 0");
-	}
-	return 0;
-}
-
-/* Architecture names decide where several families share a model_type or the config has none. */
-static const struct pl_family_row *find_row(const json_t *root, const json_t *text, const char **ret_type)
-{
-	const char *outer = string_of(root, "model_type"), *inner = text == root ? NULL : string_of(text, "model_type");
-	const struct pl_family_row *row = inner ? pl_family_find(inner) : NULL;
-	*ret_type = outer ? outer : inner;
-	if (!row && outer)
-		row = pl_family_find(outer);
-	return row;
+	if (type)
+		return pl_fail(c->err, PL_ERR_UNSUPPORTED, c->where,
+		               "model type '%s' is not known: a config alone does not tell its weights, the header of a "
+		               "weights file (GGUF or safetensors) does", type);
+	return pl_fail(c->err, PL_ERR_FORMAT, c->where, "'model_type' is missing, it must name the kind of model");
 }
 
 int pl_layers_from_config(struct pl_arena *a, const json_t *config, struct pl_model *m, struct pl_tensor_list *tensors,
                           struct pl_err *err)
 {
-	struct pl_family f = {.a = a, .root = config, .text = language_part(config), .m = m, .list = tensors, .err = err};
-	const struct pl_family_row *row = find_row(config, f.text, &m->hf_type);
-	m->hf_type = m->hf_type ? pl_arena_strdup(a, m->hf_type) : NULL;
-	if (!row) {
-		m->arch = m->hf_type ? m->hf_type : "unknown";
-		m->arch_known = false;
-		if (tensors)
-			return pl_fail(err, PL_ERR_UNSUPPORTED, m->name,
-			               "architecture '%s' is not known here: give the weights' header (a file or folder) for an exact size",
-			               m->arch);
-		pl_note_add(a, &m->notes, PL_NOTE_WARNING,
-		            "architecture '%s' is not known: weights are exact, cache and compute buffers are not counted", m->arch);
-		return 0;
-	}
-	m->arch = row->arch;
+	struct pl_hf c = {.a = a, .root = config, .m = m, .out = tensors, .err = err, .where = m->name};
+	if (!json_is_object(config))
+		return pl_fail(err, PL_ERR_FORMAT, m->name, "the config must be a JSON object");
+	const char *root_type = json_string_value(json_object_get(config, "model_type"));
+	c.cfg = language_part(config);
+	const char *type = json_string_value(json_object_get(c.cfg, "model_type"));
+	c.family = pl_hf_find_family(root_type);
+	if (!c.family)
+		c.family = pl_hf_find_family(type);
+	if (!c.family)
+		return unknown(&c, root_type ? root_type : type);
+	m->hf_type = pl_arena_strdup(a, root_type ? root_type : type);
+	m->arch = c.family->arch ? c.family->arch : c.family->type;
 	m->arch_known = true;
-	f.traits = row->traits;
-	common(&f);
-	if (check_common(&f) || fill_layers(&f))
-		return f.rc ? f.rc : -PL_ERR_NOMEM;
-	if (row->read && row->read(&f))
-		return f.rc;
-	if (f.rc || check_layers(&f))
-		return f.rc;
-	m->layers = f.layers;
-	if (!tensors)
-		return 0;
-	int rc = pl_emit_tensors(&f);
-	return rc ? rc : pl_emit_vision(&f);
+	c.type = native_type(&c);
+	m->quant_name = pl_dtype_name(c.type);
+	json_t *full = c.cfg == config ? NULL : with_class_values(c.cfg, type);
+	if (full)
+		c.cfg = full;
+	c.family->read(&c);
+	pl_hf_emit_model(&c);
+	pl_hf_towers(&c);
+	if (!c.rc && pl_arena_failed(a))
+		c.rc = pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while reading the config");
+	json_decref(full);
+	return c.rc;
 }

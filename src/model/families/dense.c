@@ -1,189 +1,250 @@
-/* Dense families: biases, windows and the old layouts. */
+/* Dense decoders whose keys or blocks differ from Llama's. */
 #include <string.h>
 
-#include "model/families/families.h"
+#include "model/hf.h"
 
-/* Llama's optional biases and those of its cousins. */
-int pl_read_biases(struct pl_family *f)
+/* sliding_window_pattern N: one full layer in N, last of its group. */
+static void pattern_windows(struct pl_hf *c, uint32_t dflt_period)
 {
-	if (pl_cfg_bool(f, "attention_bias", false) || pl_cfg_bool(f, "bias", false))
-		f->traits |= T_QKV_BIAS | T_O_BIAS;
-	if (pl_cfg_bool(f, "use_qkv_bias", false) || pl_cfg_bool(f, "qkv_bias", false))
-		f->traits |= T_QKV_BIAS;
-	if (f->m->hf_type && !strcmp(f->m->hf_type, "stablelm")) /* its output projection never has one */
-		f->traits &= ~(uint32_t)T_O_BIAS;
-	if (pl_cfg_get(f, "attention_out_bias") && !pl_cfg_bool(f, "attention_out_bias", true))
-		f->traits &= ~(uint32_t)T_O_BIAS;
-	if (!strcmp(f->m->arch, "smollm3"))
-		f->m->tied_output = pl_cfg_bool(f, "tie_word_embeddings", true);
-	if (pl_cfg_bool(f, "mlp_bias", false))
-		f->traits |= T_MLP_BIAS;
-	if (pl_cfg_bool(f, "use_parallel_residual", false) && f->m->hf_type && !strcmp(f->m->hf_type, "stablelm"))
-		f->traits |= T_ONE_NORM;
-	return f->rc;
-}
-
-/* One full layer in `period`, the last of its group, where the config has no list. */
-static uint32_t default_period(const struct pl_family *f)
-{
-	static const struct {
-		const char *arch;
-		uint32_t period;
-	} periods[] = {{"gemma2", 2}, {"gemma3", 6}, {"cohere2", 4}, {"gpt-oss", 2}, {"olmo2", 4}, {"exaone4", 4}, {"gemma4", 6}};
-	for (size_t i = 0; i < sizeof periods / sizeof *periods; i++)
-		if (!strcmp(f->m->arch, periods[i].arch))
-			return periods[i].period;
-	return 1;
-}
-
-/* Windows that the configuration classes of Transformers have when config.json does not name one. */
-static uint32_t default_window(const struct pl_family *f)
-{
-	bool exaone = !strcmp(f->m->arch, "exaone4") && f->m->n_layers == 64; /* the 32B */
-	return exaone || !strcmp(f->m->arch, "gemma2") ? 4096 : 0;
-}
-
-/* "LLLG" (EXAONE 4): local layers and a global one; a number elsewhere. */
-static uint32_t read_period(struct pl_family *f)
-{
-	const json_t *pattern = pl_cfg_get(f, "sliding_window_pattern");
-	if (json_is_string(pattern) && json_string_length(pattern) <= 64)
-		return (uint32_t)json_string_length(pattern);
-	return U32(f, 0, 64, "sliding_window_pattern", "_sliding_window_pattern");
-}
-
-static bool slides(struct pl_family *f, uint32_t il, uint32_t period, uint32_t from_layer)
-{
-	if (json_is_array(pl_cfg_get(f, "layer_types")))
-		return pl_cfg_layer_is(f, "layer_types", il, "sliding_attention") ||
-		       pl_cfg_layer_is(f, "layer_types", il, "chunked_attention");
-	if (period > 1)
-		return (il + 1) % period != 0;
-	return il >= from_layer;
-}
-
-int pl_read_windows(struct pl_family *f)
-{
-	uint32_t window = U32(f, default_window(f), 1u << 30, "sliding_window", "sliding_window_size");
-	uint32_t period = read_period(f), from_layer = 0;
-	bool is_qwen = !strncmp(f->m->arch, "qwen", 4);
-	const json_t *bias = pl_cfg_get(f, "attention_bias");
-	bool o_bias = is_qwen && strcmp(f->m->arch, "qwen2") != 0; /* Qwen 2 and MiMo: never on the output projection */
-	if (bias && json_is_true(bias))
-		f->traits |= T_QKV_BIAS | (o_bias || !strcmp(f->m->arch, "llama") ? T_O_BIAS : 0);
-	if (pl_cfg_bool(f, "use_qk_norm", false) && f->traits & T_ONE_NORM)
-		f->traits |= T_QK_NORM_FULL;
-	if (is_qwen) { /* Transformers: windows only when switched on, from a layer upwards */
-		if (!pl_cfg_bool(f, "use_sliding_window", false))
-			window = 0;
-		from_layer = U32(f, 0, PL_MAX_LAYERS, "max_window_layers");
+	const uint32_t window = pl_hf_u32(c, "sliding_window", 0, PL_HF_MAX_CTX, 0);
+	uint32_t n = dflt_period;
+	if (pl_hf_has(c, "layer_types")) {
+		pl_hf_windows(c);
+		return;
 	}
-	/* Gemma, Command-R and Phi-3.5/4 have tied heads or windows by habit of their code */
-	if (!strncmp(f->m->arch, "gemma", 5) || !strcmp(f->m->arch, "command-r") || !strcmp(f->m->arch, "cohere2"))
-		f->m->tied_output = true;
-	if (!strncmp(f->m->arch, "starcoder2", 10)) {
-		for (uint32_t i = 0; i < f->m->n_layers; i++)
-			f->layers[i].ffn = PL_FFN_PLAIN;
-		f->m->tied_output = pl_cfg_bool(f, "tie_word_embeddings", true);
-	}
-	if (!period)
-		period = default_period(f);
-	f->m->n_swa_period = window ? period : 0;
-	for (uint32_t i = 0; i < f->m->n_layers; i++)
-		f->layers[i].window_tokens = window && slides(f, i, period, from_layer) ? window : 0;
-	return f->rc;
+	const char *letters = pl_hf_str(c, "sliding_window_pattern"); /* EXAONE 4: "LLLG" */
+	if (letters)
+		n = (uint32_t)strnlen(letters, 64);
+	else
+		n = pl_hf_u32(c, "sliding_window_pattern|_sliding_window_pattern", 1, PL_HF_MAX_LAYERS, dflt_period);
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc && n; il++)
+		if ((il + 1) % n != 0)
+			c->layers[il].window_tokens = window;
 }
 
-/* Qwen 1: intermediate_size counts gate and up together. */
-int pl_read_qwen1(struct pl_family *f)
+void pl_hf_read_gemma2(struct pl_hf *c)
 {
-	for (uint32_t i = 0; i < f->m->n_layers; i++)
-		f->layers[i].n_ff = f->n_ff / 2;
-	return f->rc;
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	pl_hf_dense_ffn(c);
+	pattern_windows(c, 2);
 }
 
-int pl_read_chatglm(struct pl_family *f)
+void pl_hf_read_gemma3(struct pl_hf *c)
 {
-	if (!pl_cfg_bool(f, "multi_query_attention", true))
-		for (uint32_t i = 0; i < f->m->n_layers; i++)
-			f->layers[i].n_head_kv = f->n_head;
-	return f->rc;
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	pl_hf_dense_ffn(c);
+	pattern_windows(c, 6);
 }
 
-static void plain_ffn(struct pl_family *f, uint32_t n_ff)
+void pl_hf_read_exaone4(struct pl_hf *c)
 {
-	for (uint32_t i = 0; i < f->m->n_layers; i++) {
-		f->layers[i].ffn = PL_FFN_PLAIN;
-		f->layers[i].n_ff = n_ff;
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	pl_hf_dense_ffn(c);
+	if (pl_hf_has(c, "sliding_window"))
+		pattern_windows(c, 4);
+}
+
+/* Command-R: one norm feeds attention and feed forward; Command-R+ and later norm each head of queries and keys. */
+void pl_hf_read_cohere(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	pl_hf_dense_ffn(c);
+	pl_hf_set_parts(c, PL_P_QK_NORM_EACH, pl_hf_bool(c, "use_qk_norm", false));
+	if (!strcmp(c->family->arch, "cohere2"))
+		pattern_windows(c, 4);
+}
+
+void pl_hf_read_stablelm(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	pl_hf_dense_ffn(c);
+	pl_hf_set_parts(c, PL_P_BIAS_QKV, pl_hf_bool(c, "use_qkv_bias|attention_bias", false));
+	if (pl_hf_bool(c, "qk_layernorm", false))
+		pl_hf_set_parts(c, PL_P_QK_NORM_EACH, true);
+	if (pl_hf_bool(c, "use_parallel_residual", false))
+		pl_hf_set_parts(c, PL_P_NORM_FFN, false);
+}
+
+void pl_hf_read_starcoder2(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	pl_hf_dense_ffn(c);
+	pl_hf_windows(c);
+	pl_hf_set_parts(c, PL_P_BIAS_QKV | PL_P_BIAS_O | PL_P_BIAS_FFN, pl_hf_bool(c, "use_bias", true));
+}
+
+/* Feed forward 4 n_embd wide unless the config says otherwise. */
+static void plain_ffn(struct pl_hf *c)
+{
+	const uint64_t four = 4ull * c->m->n_embd;
+	const uint32_t dflt = four <= PL_HF_MAX_DIM ? (uint32_t)four : PL_HF_MAX_DIM;
+	const uint32_t n_ff = pl_hf_u32(c, "n_inner|intermediate_size|ffn_hidden_size", 1, PL_HF_MAX_DIM, dflt);
+	for (uint32_t il = 0; il < pl_hf_n_all(c); il++) {
+		c->layers[il].ffn = PL_FFN_PLAIN;
+		c->layers[il].n_ff = n_ff;
 	}
 }
 
-int pl_read_phi(struct pl_family *f)
+static void kv_heads(struct pl_hf *c, uint32_t n)
 {
-	plain_ffn(f, f->n_ff ? f->n_ff : 4 * f->m->n_embd);
-	return f->rc;
+	for (uint32_t il = 0; il < pl_hf_n_all(c); il++)
+		c->layers[il].n_head_kv = n;
 }
 
-/* GPT-2 and its children: learned positions, feed forward four times as wide, tied heads. */
-int pl_read_gpt2(struct pl_family *f)
+/* GPT-2, BigCode, GPT-J, Bloom: old keys, plain feed forward. */
+void pl_hf_read_gpt2(struct pl_hf *c)
 {
-	const char *arch = f->m->arch;
-	plain_ffn(f, f->n_ff ? f->n_ff : 4 * f->m->n_embd);
-	f->m->tied_output = strcmp(arch, "gptj") != 0;
-	if (!strcmp(arch, "gpt2") || !strcmp(arch, "starcoder"))
-		f->n_positions = f->m->n_ctx_train;
-	if (!strcmp(arch, "starcoder") && pl_cfg_bool(f, "multi_query", true))
-		for (uint32_t i = 0; i < f->m->n_layers; i++)
-			f->layers[i].n_head_kv = 1;
-	if (!strcmp(arch, "bloom"))
-		f->m->n_ctx_train = f->m->n_ctx_train ? f->m->n_ctx_train : 2048;
-	return f->rc;
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	plain_ffn(c);
+	if (!c->rc && (!strcmp(c->family->type, "gpt2") || !strcmp(c->family->type, "gpt_bigcode")))
+		c->n_positions = pl_hf_need(c, "n_positions|n_ctx|max_position_embeddings", PL_HF_MAX_CTX);
+	if (!strcmp(c->family->type, "gpt_bigcode") && pl_hf_bool(c, "multi_query", true))
+		kv_heads(c, 1);
 }
 
-int pl_read_neox(struct pl_family *f)
+void pl_hf_read_neox(struct pl_hf *c)
 {
-	plain_ffn(f, f->n_ff);
-	return f->rc;
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	plain_ffn(c);
+	pl_hf_set_parts(c, PL_P_BIAS_QKV | PL_P_BIAS_O, pl_hf_bool(c, "attention_bias", true));
 }
 
-/* 7B: one norm, one KV head. 40B and 180B ("new decoder architecture"): two norms, groups of heads. */
-int pl_read_falcon(struct pl_family *f)
+void pl_hf_read_phi(struct pl_hf *c)
 {
-	bool grouped = pl_cfg_bool(f, "new_decoder_architecture", U32(f, 1, PL_MAX_HEADS, "num_kv_heads", "num_key_value_heads", "n_head_kv") > 1);
-	uint32_t kv = grouped ? U32(f, 8, PL_MAX_HEADS, "num_kv_heads", "num_key_value_heads", "n_head_kv") : 1;
-	if (!grouped && !pl_cfg_bool(f, "multi_query", true))
-		kv = f->n_head;
-	plain_ffn(f, f->n_ff ? f->n_ff : 4 * f->m->n_embd);
-	f->traits |= grouped ? T_TWO_ATTN_NORMS : T_ONE_NORM;
-	if (pl_cfg_bool(f, "bias", false))
-		f->traits |= T_QKV_BIAS | T_O_BIAS | T_MLP_BIAS;
-	for (uint32_t i = 0; i < f->m->n_layers; i++)
-		f->layers[i].n_head_kv = kv;
-	f->m->tied_output = pl_cfg_bool(f, "tie_word_embeddings", true);
-	f->m->n_ctx_train = f->m->n_ctx_train ? f->m->n_ctx_train : 2048;
-	return f->rc;
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	plain_ffn(c);
 }
 
-/* Nemotron-NAS: every block has its own attention and width; width = mult × 2/3 × hidden, rounded up to 256. */
-int pl_read_nas(struct pl_family *f)
+/* Falcon 7B: one norm, one key-value head. 40B and 180B: two norms and grouped heads. */
+void pl_hf_read_falcon(struct pl_hf *c)
 {
-	const json_t *blocks = pl_cfg_get(f, "block_configs");
-	if (!json_is_array(blocks) || json_array_size(blocks) < f->m->n_layers)
-		return pl_cfg_fail(f, "key 'block_configs' must describe all %u layers", f->m->n_layers);
-	for (uint32_t i = 0; i < f->m->n_layers; i++) {
-		const json_t *block = json_array_get(blocks, i), *at = json_object_get(block, "attention"),
-		             *ff = json_object_get(block, "ffn");
-		const json_t *group = json_object_get(at, "n_heads_in_group"), *mult = json_object_get(ff, "ffn_mult");
-		struct pl_layer *l = &f->layers[i];
-		double m = json_is_number(mult) ? json_number_value(mult) : 0;
-		if (json_is_integer(group) && json_integer_value(group) > 0 && json_integer_value(group) <= f->n_head)
-			l->n_head_kv = f->n_head / (uint32_t)json_integer_value(group);
-		else
-			l->attn = PL_ATTN_NONE;
-		if (m > 0 && m < 64)
-			l->n_ff = ((uint32_t)(2 * m * f->m->n_embd / 3) + 255) / 256 * 256;
-		else
-			l->ffn = PL_FFN_NONE;
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	plain_ffn(c);
+	const bool fresh = pl_hf_bool(c, "new_decoder_architecture", false);
+	const uint32_t heads = c->rc ? 1 : c->layers[0].n_head;
+	if (fresh)
+		kv_heads(c, pl_hf_u32(c, "num_kv_heads|n_head_kv|num_key_value_heads", 1, PL_HF_MAX_HEADS, heads));
+	else
+		kv_heads(c, pl_hf_bool(c, "multi_query", true) ? 1 : heads);
+	if (fresh && pl_hf_u32(c, "num_ln_in_parallel_attn", 1, 2, 2) == 2)
+		pl_hf_set_parts(c, PL_P_NORM_ATTN_2, true);
+	if (!fresh && !pl_hf_bool(c, "parallel_attn", true))
+		pl_hf_set_parts(c, PL_P_NORM_FFN, true);
+	if (pl_hf_bool(c, "bias", false))
+		pl_hf_set_parts(c, PL_P_BIAS_QKV | PL_P_BIAS_O | PL_P_BIAS_FFN, true);
+}
+
+/* ChatGLM 2 and 3: multi_query_group_num key-value heads; qkv fused, gate and up fused. */
+void pl_hf_read_chatglm(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	pl_hf_dense_ffn(c);
+	if (pl_hf_bool(c, "multi_query_attention", false))
+		kv_heads(c, pl_hf_need(c, "multi_query_group_num", PL_HF_MAX_HEADS));
+	pl_hf_set_parts(c, PL_P_BIAS_QKV, pl_hf_bool(c, "add_qkv_bias|attention_bias", false));
+	if (pl_hf_bool(c, "add_bias_linear", false))
+		pl_hf_set_parts(c, PL_P_BIAS_QKV | PL_P_BIAS_O | PL_P_BIAS_FFN, true);
+}
+
+static uint32_t block_u32(struct pl_hf *c, const json_t *block, const char *keys, uint32_t max)
+{
+	const json_t *old = pl_hf_enter(c, block);
+	const uint32_t v = pl_hf_u32(c, keys, 1, max, 0);
+	pl_hf_enter(c, old);
+	return v;
+}
+
+static bool no_op(struct pl_hf *c, const json_t *block)
+{
+	const json_t *old = pl_hf_enter(c, block);
+	const bool v = pl_hf_bool(c, "no_op|replace_with_linear", false);
+	pl_hf_enter(c, old);
+	return v;
+}
+
+/* Nemotron-NAS: every block chooses its heads and its width, or leaves a half out. Width: transformers' DeciLM,
+ * int(2 × ffn_mult × n_embd / 3) rounded up to 256. */
+static void deci_block(struct pl_hf *c, uint32_t il, const json_t *block)
+{
+	struct pl_layer *l = &c->layers[il];
+	const json_t *attn = json_object_get(block, "attention"), *ffn = json_object_get(block, "ffn");
+	const uint32_t group = block_u32(c, attn, "n_heads_in_group", PL_HF_MAX_HEADS);
+	const double mult = json_number_value(json_object_get(ffn, "ffn_mult"));
+	if (!group || no_op(c, attn)) {
+		l->attn = PL_ATTN_NONE;
+		c->parts[il] &= ~PL_P_NORM_ATTN;
+	} else if (l->n_head % group) {
+		pl_hf_fail(c, "'block_configs[%u].attention.n_heads_in_group' is %u, it must divide %u heads", il, group, l->n_head);
+	} else {
+		l->n_head_kv = l->n_head / group;
 	}
-	return f->rc;
+	if (no_op(c, ffn) || !(mult > 0)) {
+		l->ffn = PL_FFN_NONE;
+		l->n_ff = 0;
+		c->parts[il] &= ~PL_P_NORM_FFN;
+	} else if (2 * mult * c->m->n_embd / 3 > PL_HF_MAX_DIM) {
+		pl_hf_fail(c, "'block_configs[%u].ffn.ffn_mult' is %g: wider than %u", il, mult, PL_HF_MAX_DIM);
+	} else {
+		l->ffn = PL_FFN_GATED;
+		l->n_ff = ((uint32_t)(2 * mult * c->m->n_embd / 3) + 255) / 256 * 256;
+	}
+}
+
+void pl_hf_read_deci(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	if (c->rc)
+		return;
+	pl_hf_attention(c);
+	const json_t *blocks = pl_hf_array(c, "block_configs", c->m->n_layers);
+	if (!blocks)
+		pl_hf_fail(c, "'block_configs' is missing, it must describe each of the %u layers", c->m->n_layers);
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++)
+		deci_block(c, il, json_array_get(blocks, il));
+}
+
+/* Seed-OSS: attention_bias is about q, k and v, attention_out_bias about the output. */
+void pl_hf_read_seed_oss(struct pl_hf *c)
+{
+	pl_hf_read_dense(c);
+	if (pl_hf_bool(c, "attention_out_bias", false))
+		pl_hf_set_parts(c, PL_P_BIAS_O, true);
+}
+
+/* Yuan 2: a localised filter (two short convolutions and a norm) before queries and keys. Source: YuanForCausalLM,
+ * modeling_yuan.py. */
+static void yuan_filter(struct pl_hf *c, uint32_t il)
+{
+	const uint64_t h = c->m->n_embd;
+	pl_hf_emit_named(c, il, PL_ROLE_OTHER, PL_GROUP_ATTN, "lf_gate.conv1.weight", 3, 2, h, h / 2);
+	pl_hf_emit_named(c, il, PL_ROLE_OTHER, PL_GROUP_ATTN, "lf_gate.conv1.bias", 1, h / 2, 1, 1);
+	pl_hf_emit_named(c, il, PL_ROLE_OTHER, PL_GROUP_ATTN, "lf_gate.conv2.weight", 3, 2, h / 2, h);
+	pl_hf_emit_named(c, il, PL_ROLE_OTHER, PL_GROUP_ATTN, "lf_gate.conv2.bias", 1, h, 1, 1);
+	pl_hf_emit_named(c, il, PL_ROLE_OTHER, PL_GROUP_NORM, "lf_gate.norm.weight", 1, h, 1, 1);
+}
+
+void pl_hf_read_yuan(struct pl_hf *c)
+{
+	pl_hf_read_dense(c);
+	c->more_layer = yuan_filter;
+}
+
+/* SmolLM3: every fourth layer does not rotate. 1 in the list means: this layer does. */
+void pl_hf_read_smollm3(struct pl_hf *c)
+{
+	pl_hf_read_dense(c);
+	const bool list = pl_hf_has(c, "no_rope_layers");
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++)
+		c->layers[il].no_rope = list ? !pl_hf_u32_at(c, "no_rope_layers", il, 1, 1) : (il + 1) % 4 == 0;
 }

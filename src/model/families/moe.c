@@ -1,224 +1,322 @@
-/* Mixtures of experts over ordinary attention. */
+/* Mixtures of experts with ordinary attention. */
 #include <string.h>
 
-#include "model/families/families.h"
+#include "model/hf.h"
 
-/* Some configs give one number a layer; all layers of the known ones agree. */
-static uint32_t first_of(struct pl_family *f, const char *key, uint32_t fallback, uint64_t max)
+/* The expert keys of a family, under the many names they have. */
+struct experts {
+	uint32_t n, used, ff, shared, ff_shared, ff_dense;
+};
+
+static struct experts read_experts(struct pl_hf *c)
 {
-	const json_t *v = pl_cfg_get(f, key);
-	const json_t *e = json_is_array(v) ? json_array_get(v, json_array_size(v) - 1) : NULL;
-	if (json_is_integer(e) && json_integer_value(e) > 0 && (uint64_t)json_integer_value(e) <= max)
-		return (uint32_t)json_integer_value(e);
-	return U32(f, fallback, max, key);
+	struct experts e = {.n = pl_hf_need(c, "num_experts|num_local_experts|n_routed_experts|moe_num_experts", PL_HF_MAX_EXPERTS)};
+	e.ff_dense = pl_hf_u32(c, "intermediate_size", 1, PL_HF_MAX_DIM, 0);
+	if (json_is_array(pl_hf_get(c, "moe_topk"))) /* Hunyuan gives one entry a layer */
+		e.used = pl_hf_u32_at(c, "moe_topk", 0, e.n, 1);
+	else
+		e.used = pl_hf_need(c, "num_experts_per_tok|experts_per_token|moe_topk|moe_k|num_experts_per_token|moe_top_k|top_k_experts", e.n);
+	if (json_is_array(pl_hf_get(c, "moe_intermediate_size")))
+		e.ff = pl_hf_u32_at(c, "moe_intermediate_size", 0, PL_HF_MAX_DIM, 0);
+	else
+		e.ff = pl_hf_u32(c, "moe_intermediate_size|expert_intermediate_size", 1, PL_HF_MAX_DIM, e.ff_dense);
+	if (json_is_array(pl_hf_get(c, "num_shared_expert")))
+		e.shared = pl_hf_u32_at(c, "num_shared_expert", 0, 1024, 0);
+	else
+		e.shared = pl_hf_u32(c, "n_shared_experts|num_shared_experts|moe_num_shared_experts|num_shared_expert", 0, 1024, 0);
+	e.ff_shared = pl_hf_u32(c, "shared_expert_intermediate_size|shared_intermediate_size|share_expert_dim", 0, PL_HF_MAX_DIM, 0);
+	if (!c->rc && !e.ff)
+		pl_hf_fail(c, "'moe_intermediate_size' is missing, it must be a whole number from 1 to %u", PL_HF_MAX_DIM);
+	if (e.ff_shared && !e.shared)
+		e.shared = 1;
+	if (!e.ff_shared && (uint64_t)e.shared * e.ff <= PL_HF_MAX_DIM)
+		e.ff_shared = e.shared * e.ff;
+	return e;
 }
 
-static bool listed(const json_t *list, uint32_t il)
+static void set_experts(struct pl_hf *c, uint32_t il, const struct experts *e)
 {
-	for (size_t i = 0; i < json_array_size(list); i++)
-		if (json_integer_value(json_array_get(list, i)) == (json_int_t)il)
-			return true;
-	return false;
+	pl_hf_moe(c, il, e->n, e->used, e->ff, e->shared, e->ff_shared);
 }
 
-static bool is_sparse(struct pl_family *f, uint32_t il)
+static void set_dense(struct pl_hf *c, uint32_t il, uint32_t n_ff)
 {
-	uint32_t first = U32(f, 0, PL_MAX_LAYERS, "first_k_dense_replace", "moe_layer_start_index");
-	uint32_t step = U32(f, 1, PL_MAX_LAYERS, "decoder_sparse_step", "moe_layer_freq", "moe_layer_interval");
-	const json_t *freq = pl_cfg_get(f, "moe_layer_freq");
-	if (json_is_array(freq))
-		return json_integer_value(json_array_get(freq, il)) != 0;
-	if (listed(pl_cfg_get(f, "mlp_only_layers"), il))
-		return false;
-	if (pl_cfg_get(f, "decoder_sparse_step"))
-		return step && (il + 1) % step == 0;
-	return il >= first && step && (il - first) % step == 0;
+	if (!n_ff)
+		pl_hf_fail(c, "layer %u is dense but 'intermediate_size' is missing", il);
+	c->layers[il].ffn = PL_FFN_GATED;
+	c->layers[il].n_ff = n_ff;
 }
 
-static void experts(struct pl_family *f, struct pl_layer *l)
+/* A layer is dense when listed in mlp_only_layers or off decoder_sparse_step (qwen2_moe, qwen3_moe). */
+static bool is_dense(struct pl_hf *c, uint32_t il, uint32_t step)
 {
-	l->ffn = PL_FFN_MOE;
-	l->n_expert = first_of(f, "num_experts", U32(f, 0, PL_MAX_EXPERTS, "n_routed_experts", "num_local_experts", "moe_num_experts"),
-	                       PL_MAX_EXPERTS);
-	l->n_expert_used = first_of(f, "moe_topk", U32(f, 0, PL_MAX_EXPERTS, "num_experts_per_tok", "experts_per_token", "moe_k",
-	                                               "num_experts_per_token"), PL_MAX_EXPERTS);
-	l->n_ff_expert = first_of(f, "moe_intermediate_size", U32(f, f->n_ff, PL_MAX_DIM, "expert_intermediate_size"), PL_MAX_DIM);
-	l->n_expert_shared = first_of(f, "num_shared_expert", U32(f, 0, PL_MAX_EXPERTS, "n_shared_experts", "moe_num_shared_experts",
-	                                                           "num_shared_experts"), PL_MAX_EXPERTS);
-	l->n_ff_shared = U32(f, 0, PL_MAX_DIM, "shared_expert_intermediate_size", "shared_intermediate_size");
-	if (!l->n_ff_shared && l->n_expert_shared) {
-		uint64_t wide = (uint64_t)l->n_expert_shared * l->n_ff_expert;
-		l->n_ff_shared = wide < PL_MAX_DIM ? (uint32_t)wide : PL_MAX_DIM;
+	const json_t *list = pl_hf_get(c, "mlp_only_layers"), *v;
+	size_t i;
+	if (json_is_array(list))
+		json_array_foreach (list, i, v)
+			if (json_is_integer(v) && json_integer_value(v) == (json_int_t)il)
+				return true;
+	return (il + 1) % step != 0;
+}
+
+void pl_hf_read_moe(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	const struct experts e = read_experts(c);
+	const uint32_t step = pl_hf_u32(c, "decoder_sparse_step", 1, PL_HF_MAX_LAYERS, 1);
+	for (uint32_t il = 0; il < pl_hf_n_all(c) && !c->rc; il++) {
+		if (is_dense(c, il, step))
+			set_dense(c, il, e.ff_dense);
+		else
+			set_experts(c, il, &e);
 	}
-	if (l->n_ff_shared && !l->n_expert_shared)
-		l->n_expert_shared = 1;
+	if (pl_hf_bool(c, "use_sliding_window", (c->family->parts & PL_P_SLIDES) != 0))
+		pl_hf_windows(c);
 }
 
-int pl_read_moe(struct pl_family *f)
+/* MiniCPM with and without experts. */
+void pl_hf_read_minicpm(struct pl_hf *c)
 {
-	uint32_t n = f->m->n_layers + f->m->n_layers_mtp;
-	if (pl_cfg_bool(f, "attention_bias", false))
-		f->traits |= T_QKV_BIAS;
-	if (pl_cfg_bool(f, "use_qk_norm", false) && !(f->traits & T_QK_NORM_FULL))
-		f->traits |= T_QK_NORM_HEAD;
-	(void)pl_read_windows(f);
-	f->traits &= ~(uint32_t)(strcmp(f->m->arch, "gpt-oss") && strcmp(f->m->arch, "phimoe") ? T_O_BIAS : 0);
-	for (uint32_t i = 0; i < n && !f->rc; i++)
-		if (is_sparse(f, i) || f->layers[i].is_mtp)
-			experts(f, &f->layers[i]);
-	return f->rc;
+	if (pl_hf_u32(c, "num_experts", 0, PL_HF_MAX_EXPERTS, 0))
+		pl_hf_read_moe(c);
+	else
+		pl_hf_read_dense(c);
 }
 
-/* Every interleave_moe_layer_step-th layer routes; the others have a dense feed forward of their own width. */
-int pl_read_llama4(struct pl_family *f)
+void pl_hf_read_phimoe(struct pl_hf *c)
 {
-	uint32_t step = U32(f, 1, PL_MAX_LAYERS, "interleave_moe_layer_step"), dense = U32(f, f->n_ff, PL_MAX_DIM, "intermediate_size_mlp");
-	uint32_t chunk = U32(f, 8192, 1u << 30, "attention_chunk_size"), no_rope = U32(f, 4, 64, "no_rope_layer_interval");
-	f->m->tied_output = pl_cfg_bool(f, "tie_word_embeddings", false);
-	for (uint32_t i = 0; i < f->m->n_layers && !f->rc; i++) {
-		struct pl_layer *l = &f->layers[i];
-		if (step && (i + 1) % step == 0) {
-			experts(f, l);
-			l->n_ff_expert = f->n_ff;
-			l->n_expert_shared = 1;
-			l->n_ff_shared = f->n_ff;
-		} else {
-			l->n_ff = dense;
-		}
-		l->no_rope = no_rope && (i + 1) % no_rope == 0;
+	pl_hf_read_moe(c);
+	if (pl_hf_bool(c, "lm_head_bias", false))
+		c->model_parts |= PL_P_BIAS_HEAD;
+}
+
+/* gpt-oss: every other layer slides, the first one does. */
+void pl_hf_read_gpt_oss(struct pl_hf *c)
+{
+	pl_hf_read_moe(c);
+	const uint32_t window = pl_hf_u32(c, "sliding_window", 0, PL_HF_MAX_CTX, 128);
+	const bool typed = pl_hf_has(c, "layer_types");
+	if (typed)
+		pl_hf_windows(c);
+	for (uint32_t il = 0; il < c->m->n_layers && !typed && !c->rc; il++)
+		c->layers[il].window_tokens = il % 2 ? 0 : window;
+}
+
+/* GLM-4.5 and later: leading dense layers, shared experts, a next-token layer with copies of embedding and head. */
+void pl_hf_read_glm4_moe(struct pl_hf *c)
+{
+	pl_hf_base(c, pl_hf_u32(c, "num_nextn_predict_layers", 0, 64, 0));
+	pl_hf_attention(c);
+	const struct experts e = read_experts(c);
+	const uint32_t dense = pl_hf_u32(c, "first_k_dense_replace", 0, PL_HF_MAX_LAYERS, 1);
+	for (uint32_t il = 0; il < pl_hf_n_all(c) && !c->rc; il++) {
+		if (il < dense)
+			set_dense(c, il, e.ff_dense);
+		else
+			set_experts(c, il, &e);
+	}
+	pl_hf_set_parts(c, PL_P_QK_NORM, pl_hf_bool(c, "use_qk_norm", false));
+	pl_hf_mtp(c, PL_P_NEXTN_HEADNORM | PL_P_NEXTN_COPIES);
+}
+
+/* Llama 4: every interleave_moe_layer_step-th layer has experts and one shared expert as wide; three layers in four
+ * attend in chunks and rotate, the fourth sees all and does not. */
+void pl_hf_read_llama4(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	const struct experts e = read_experts(c);
+	const uint32_t step = pl_hf_u32(c, "interleave_moe_layer_step", 1, PL_HF_MAX_LAYERS, 1);
+	const uint32_t ff_dense = pl_hf_u32(c, "intermediate_size_mlp", 1, PL_HF_MAX_DIM, e.ff_dense);
+	const uint32_t chunk = pl_hf_u32(c, "attention_chunk_size", 0, PL_HF_MAX_CTX, 8192);
+	const json_t *rope = pl_hf_get(c, "no_rope_layers");
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++) {
+		struct pl_layer *l = &c->layers[il];
+		if ((il + 1) % step == 0)
+			pl_hf_moe(c, il, e.n, e.used, e.ff_dense, 1, e.ff_dense);
+		else
+			set_dense(c, il, ff_dense);
+		/* 1 in the list means: this layer does rotate */
+		l->no_rope = json_is_array(rope) && json_array_size(rope) ? !pl_hf_u32_at(c, "no_rope_layers", il, 1, 1) : (il + 1) % 4 == 0;
 		l->window_tokens = l->no_rope ? 0 : chunk;
-		l->window_chunked = !l->no_rope;
+		l->window_chunked = l->window_tokens != 0;
 	}
-	return f->rc;
 }
 
-/* Latent attention (DeepSeek V2 and later, Kimi, GLM-5). */
-static void latent(struct pl_family *f, struct pl_layer *l)
+void pl_hf_read_ernie(struct pl_hf *c)
 {
-	l->attn = PL_ATTN_MLA;
-	l->q_lora = U32(f, 0, PL_MAX_DIM, "q_lora_rank");
-	l->kv_lora = U32(f, 512, PL_MAX_DIM, "kv_lora_rank");
-	l->d_rope = U32(f, 64, PL_MAX_DIM, "qk_rope_head_dim");
-	l->d_nope = U32(f, 128, PL_MAX_DIM, "qk_nope_head_dim");
-	l->d_v = U32(f, 128, PL_MAX_DIM, "v_head_dim");
-	l->d_k = l->d_nope + l->d_rope;
-	l->n_head_kv = l->n_head;
-	l->indexer_heads = U32(f, 0, PL_MAX_HEADS, "index_n_heads");
-	l->indexer_dim = l->indexer_heads ? U32(f, 128, PL_MAX_DIM, "index_head_dim") : 0;
-	l->indexer_topk = l->indexer_heads ? U32(f, 2048, 1u << 30, "index_topk") : 0;
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	const struct experts e = read_experts(c);
+	const uint32_t first = pl_hf_u32_at(c, "moe_layer_start_index", 0, PL_HF_MAX_LAYERS, 0);
+	const uint32_t step = pl_hf_u32(c, "moe_layer_interval", 1, PL_HF_MAX_LAYERS, 1);
+	uint32_t last = c->m->n_layers - 1;
+	if (json_is_integer(pl_hf_get(c, "moe_layer_end_index")) && json_integer_value(pl_hf_get(c, "moe_layer_end_index")) >= 0)
+		last = pl_hf_u32(c, "moe_layer_end_index", 0, PL_HF_MAX_LAYERS, last);
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++) {
+		if (il >= first && il <= last && (il + 1) % step == 0)
+			set_experts(c, il, &e);
+		else
+			set_dense(c, il, e.ff_dense);
+	}
 }
 
-int pl_read_mla(struct pl_family *f)
+/* Hunyuan A13B: the shared expert is as wide as the dense feed forward would be. */
+void pl_hf_read_hunyuan(struct pl_hf *c)
 {
-	uint32_t n = f->m->n_layers + f->m->n_layers_mtp;
-	for (uint32_t i = 0; i < n && !f->rc; i++) {
-		latent(f, &f->layers[i]);
-		if (is_sparse(f, i) || f->layers[i].is_mtp)
-			experts(f, &f->layers[i]);
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	struct experts e = read_experts(c);
+	const uint32_t dense = pl_hf_u32(c, "moe_layer_num_skipped", 0, PL_HF_MAX_LAYERS, 0);
+	pl_hf_set_parts(c, PL_P_QK_NORM, pl_hf_bool(c, "use_qk_norm", true));
+	if ((uint64_t)e.ff_dense * e.shared <= PL_HF_MAX_DIM)
+		e.ff_shared = pl_hf_bool(c, "use_mixed_mlp_moe", true) ? e.ff_dense * e.shared : 0;
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++) {
+		if (il < dense)
+			set_dense(c, il, e.ff_dense);
+		else
+			set_experts(c, il, &e);
 	}
-	return f->rc;
 }
 
-/* Lists of layer numbers, counted from 1, say which layers attend. */
-int pl_read_kimi_linear(struct pl_family *f)
+/* MiniMax M2: norms as wide as all heads; its next-token modules are in no published file. */
+void pl_hf_read_minimax(struct pl_hf *c)
 {
-	const json_t *linear = pl_cfg_get(f, "linear_attn_config"), *full = json_object_get(linear, "full_attn_layers");
-	for (uint32_t i = 0; i < f->m->n_layers && !f->rc; i++) {
-		struct pl_layer *l = &f->layers[i];
-		if (listed(full, i + 1)) {
-			latent(f, l);
-		} else {
-			const json_t *heads = json_object_get(linear, "num_heads"), *dim = json_object_get(linear, "head_dim"),
-			             *conv = json_object_get(linear, "short_conv_kernel_size");
-			l->attn = PL_ATTN_NONE;
-			l->rec = PL_REC_KDA;
-			l->rec_heads = l->rec_k_heads = (uint32_t)json_integer_value(heads) & 0xffff;
-			l->rec_d_k = l->rec_d_v = (uint32_t)json_integer_value(dim) & 0xffff;
-			l->d_conv = (uint32_t)json_integer_value(conv) & 0xff;
-		}
-		if (is_sparse(f, i))
-			experts(f, l);
-	}
-	return f->rc;
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	const struct experts e = read_experts(c);
+	pl_hf_set_parts(c, PL_P_QK_NORM_WIDE, pl_hf_bool(c, "use_qk_norm", true));
+	pl_hf_set_parts(c, PL_P_ROUTER_CORR, pl_hf_bool(c, "use_routing_bias", true));
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++)
+		set_experts(c, il, &e);
 }
 
-/* MiMo-V2-Flash: windows and full layers with head counts of their own. */
-int pl_read_mimo_flash(struct pl_family *f)
+static void m3_indexer(struct pl_hf *c, uint32_t il)
 {
-	const json_t *pattern = pl_cfg_get(f, "hybrid_layer_pattern");
-	uint32_t window = U32(f, 128, 1u << 30, "sliding_window", "sliding_window_size");
-	for (uint32_t i = 0; i < f->m->n_layers && !f->rc; i++) {
-		struct pl_layer *l = &f->layers[i];
-		bool slides = json_integer_value(json_array_get(pattern, i)) != 0;
-		l->window_tokens = slides ? window : 0;
-		l->n_head_kv = slides ? U32(f, l->n_head_kv, PL_MAX_HEADS, "swa_num_key_value_heads") : l->n_head_kv;
-		l->n_head = slides ? U32(f, l->n_head, PL_MAX_HEADS, "swa_num_attention_heads") : l->n_head;
-		l->d_k = slides ? U32(f, l->d_k, PL_MAX_DIM, "swa_head_dim") : l->d_k;
-		l->d_v = U32(f, 128, PL_MAX_DIM, "v_head_dim");
-		if (is_sparse(f, i))
-			experts(f, l);
-	}
-	return f->rc;
-}
-
-/* Gemma 4: global layers with wider heads, keys that serve as values, shared caches, per-layer embeddings, experts beside the
- * dense feed forward. */
-static void gemma4_layer(struct pl_family *f, uint32_t i, uint32_t window)
-{
-	struct pl_layer *l = &f->layers[i];
-	bool full = pl_cfg_layer_is(f, "layer_types", i, "full_attention");
-	uint32_t shared = U32(f, 0, PL_MAX_LAYERS, "num_kv_shared_layers"), own = f->m->n_layers > shared ? f->m->n_layers - shared : 0;
-	if (full) {
-		l->d_k = l->d_v = U32(f, l->d_k, PL_MAX_DIM, "global_head_dim");
-		if (pl_cfg_bool(f, "attention_k_eq_v", false)) {
-			l->n_head_kv = U32(f, l->n_head_kv, PL_MAX_HEADS, "num_global_key_value_heads");
-			l->k_is_v = true;
-		}
-	} else {
-		l->window_tokens = window;
-	}
-	/* the last layers read the cache of the last layer of their kind that has one */
-	for (uint32_t k = own; i >= own && k-- > 0;)
-		if (pl_cfg_layer_is(f, "layer_types", k, "full_attention") == full) {
-			l->kv_from_layer = (int32_t)k;
-			break;
-		}
-	if (i >= own && pl_cfg_bool(f, "use_double_wide_mlp", false))
-		l->n_ff *= 2;
-	if (!pl_cfg_bool(f, "enable_moe_block", false))
+	const struct pl_layer *l = &c->layers[il];
+	const uint64_t h = c->m->n_embd, n = l->indexer_heads, d = l->indexer_dim;
+	if (!n)
 		return;
-	experts(f, l);
-	l->moe_beside_dense = true;
-	l->n_expert_shared = l->n_ff_shared = 0;
+	pl_hf_emit(c, il, PL_ROLE_INDEXER_Q, false, 2, h, n * d, 1);
+	pl_hf_emit(c, il, PL_ROLE_INDEXER_K_PROJ, false, 2, h, d, 1);
+	pl_hf_emit(c, il, PL_ROLE_INDEXER_Q_NORM, false, 1, d, 1, 1);
+	pl_hf_emit(c, il, PL_ROLE_INDEXER_K_NORM, false, 1, d, 1, 1);
 }
 
-int pl_read_gemma4(struct pl_family *f)
+static void m3_sparse(struct pl_hf *c)
 {
-	uint32_t window = U32(f, 512, 1u << 30, "sliding_window"), n = f->m->n_layers, h = f->m->n_embd;
-	uint32_t p = U32(f, 0, PL_MAX_DIM, "hidden_size_per_layer_input");
-	f->m->tied_output = true;
-	f->m->d_per_layer_embed = p;
-	for (uint32_t i = 0; i < n && !f->rc; i++) {
-		int32_t il = (int32_t)i;
-		gemma4_layer(f, i, window);
-		pl_emit(f, il, PL_ROLE_LAYER_OUT_SCALE, false, 1, 0, 1);
-		if (f->layers[i].moe_beside_dense) {
-			pl_emit(f, il, PL_ROLE_ROUTER_SCALE, false, h, 0, 1);
-			pl_emit(f, il, PL_ROLE_EXPERT_SCALE, false, f->layers[i].n_expert, 0, 1);
-			pl_emit(f, il, PL_ROLE_FFN_PRE_NORM_2, false, h, 0, 1);
-			pl_emit(f, il, PL_ROLE_FFN_POST_NORM_1, false, h, 0, 1);
-			pl_emit(f, il, PL_ROLE_FFN_POST_NORM_2, false, h, 0, 1);
-		}
-		if (!p)
+	const json_t *sparse = pl_hf_get(c, "sparse_attention_config"), *old = c->cfg;
+	if (!json_is_object(sparse))
+		return;
+	pl_hf_enter(c, sparse);
+	const uint32_t n = pl_hf_u32(c, "sparse_num_index_heads", 0, PL_HF_MAX_HEADS, 0);
+	const uint32_t d = pl_hf_u32(c, "sparse_index_dim", 0, 65536, 0);
+	const uint64_t top = (uint64_t)pl_hf_u32(c, "sparse_topk_blocks", 0, 1 << 20, 0) * pl_hf_u32(c, "sparse_block_size", 0, 1 << 10, 0);
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++) {
+		if (!pl_hf_u32_at(c, "sparse_attention_freq", il, 1, 1) || !n || !d)
 			continue;
-		pl_emit(f, il, PL_ROLE_PER_LAYER_INP_GATE, false, h, p, 1);
-		pl_emit(f, il, PL_ROLE_PER_LAYER_INP_PROJ, false, p, h, 1);
-		pl_emit(f, il, PL_ROLE_PER_LAYER_POST_NORM, false, h, 0, 1);
+		c->layers[il].indexer_heads = n;
+		c->layers[il].indexer_dim = d;
+		c->layers[il].indexer_topk = (uint32_t)top;
 	}
-	if (p) {
-		pl_emit(f, -1, PL_ROLE_PER_LAYER_EMBD, false, (uint64_t)p * n, U32(f, f->m->n_vocab, 1u << 28, "vocab_size_per_layer_input"), 1);
-		pl_emit(f, -1, PL_ROLE_PER_LAYER_PROJ, false, h, (uint64_t)p * n, 1);
-		pl_emit(f, -1, PL_ROLE_PER_LAYER_PROJ_NORM, false, p, 0, 1);
+	pl_hf_enter(c, old);
+	c->more_layer = m3_indexer;
+}
+
+void pl_hf_read_minimax_m3(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	const struct experts e = read_experts(c);
+	const uint32_t dense = pl_hf_u32(c, "dense_intermediate_size", 1, PL_HF_MAX_DIM, e.ff_dense);
+	const uint32_t first = pl_hf_u32(c, "first_k_dense_replace", 0, PL_HF_MAX_LAYERS, 0);
+	const bool list = json_is_array(pl_hf_get(c, "moe_layer_freq"));
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++) {
+		if (list ? !pl_hf_u32_at(c, "moe_layer_freq", il, 1, 1) : il < first)
+			set_dense(c, il, dense);
+		else
+			set_experts(c, il, &e);
 	}
-	return f->rc;
+	m3_sparse(c);
+}
+
+/* MiMo-V2-Flash: full layers and windowed ones with head counts of their own; keys wider than values. */
+void pl_hf_read_mimo2(struct pl_hf *c)
+{
+	pl_hf_base(c, pl_hf_u32(c, "num_nextn_predict_layers", 0, 64, 0));
+	pl_hf_attention(c);
+	const struct experts e = read_experts(c);
+	const uint32_t window = pl_hf_u32(c, "sliding_window|sliding_window_size", 0, PL_HF_MAX_CTX, 0);
+	const bool sinks_swa = pl_hf_bool(c, "add_swa_attention_sink_bias", false);
+	const bool sinks_full = pl_hf_bool(c, "add_full_attention_sink_bias", false);
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++) {
+		struct pl_layer *l = &c->layers[il];
+		const bool slides = pl_hf_u32_at(c, "hybrid_layer_pattern", il, 1, 0) == 1;
+		l->d_v = pl_hf_u32(c, slides ? "swa_v_head_dim|v_head_dim" : "v_head_dim", 1, 65536, l->d_k);
+		if (slides) {
+			l->window_tokens = window;
+			l->n_head = pl_hf_u32(c, "swa_num_attention_heads", 1, PL_HF_MAX_HEADS, l->n_head);
+			l->n_head_kv = pl_hf_u32(c, "swa_num_key_value_heads", 1, PL_HF_MAX_HEADS, l->n_head_kv);
+			l->d_k = pl_hf_u32(c, "swa_head_dim", 1, 65536, l->d_k);
+		}
+		if (slides ? sinks_swa : sinks_full)
+			c->parts[il] |= PL_P_SINKS;
+		if (pl_hf_u32_at(c, "moe_layer_freq", il, 1, 1))
+			set_experts(c, il, &e);
+		else
+			set_dense(c, il, e.ff_dense);
+	}
+}
+
+/* Step 3.5 and 3.7: layer_types counts heads too; the gate of the attention has one output a head. */
+void pl_hf_read_step35(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	const struct experts e = read_experts(c);
+	const uint32_t first = pl_hf_u32(c, "first_k_dense_replace", 0, PL_HF_MAX_LAYERS, 0);
+	const json_t *other = pl_hf_get(c, "attention_other_setting"), *old = c->cfg;
+	uint32_t swa_heads = 0, swa_kv = 0;
+	if (json_is_object(other)) {
+		pl_hf_enter(c, other);
+		swa_heads = pl_hf_u32(c, "num_attention_heads", 1, PL_HF_MAX_HEADS, 0);
+		swa_kv = pl_hf_u32(c, "num_attention_groups", 1, PL_HF_MAX_HEADS, 0);
+		pl_hf_enter(c, old);
+	}
+	pl_hf_windows(c);
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++) {
+		struct pl_layer *l = &c->layers[il];
+		if (l->window_tokens && swa_heads)
+			l->n_head = swa_heads;
+		if (l->window_tokens && swa_kv)
+			l->n_head_kv = swa_kv;
+		if (il < first)
+			set_dense(c, il, e.ff_dense);
+		else
+			set_experts(c, il, &e);
+	}
+	pl_hf_set_parts(c, PL_P_ROUTER_CORR, pl_hf_bool(c, "use_moe_router_bias", true));
+}
+
+/* Laguna: heads by layer, an output gate, first layers dense. */
+void pl_hf_read_laguna(struct pl_hf *c)
+{
+	pl_hf_base(c, 0);
+	pl_hf_attention(c);
+	const struct experts e = read_experts(c);
+	pl_hf_windows(c);
+	const char *gate = pl_hf_str(c, "gating");
+	const bool per_elem = gate && !strcmp(gate, "per-element");
+	if (gate || pl_hf_bool(c, "gating", true))
+		pl_hf_set_parts(c, per_elem ? PL_P_GATE_ELEM : PL_P_GATE_HEAD, true);
+	for (uint32_t il = 0; il < c->m->n_layers && !c->rc; il++) {
+		struct pl_layer *l = &c->layers[il];
+		l->n_head = pl_hf_u32_at(c, "num_attention_heads_per_layer", il, PL_HF_MAX_HEADS, l->n_head);
+		const bool dense = pl_hf_has(c, "mlp_layer_types") ? !strcmp(pl_hf_str_at(c, "mlp_layer_types", il), "dense") : il == 0;
+		if (dense)
+			set_dense(c, il, e.ff_dense);
+		else
+			set_experts(c, il, &e);
+	}
 }

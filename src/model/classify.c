@@ -199,6 +199,10 @@ static enum pl_role role_by_name(const char *s, size_t len, bool gguf)
 		if (gguf ? strlen(want) == len && !memcmp(s, want, len) : is_module(s, len, want))
 			return (enum pl_role)r;
 	}
+	if (gguf && len == 15 && !memcmp(s, "ffn_routed_down", 15)) /* Kimi K3's names of the latent projections */
+		return PL_ROLE_EXPERT_LATENT_DOWN;
+	if (gguf && len == 13 && !memcmp(s, "ffn_routed_up", 13))
+		return PL_ROLE_EXPERT_LATENT_UP;
 	return PL_ROLE_OTHER;
 }
 

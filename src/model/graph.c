@@ -160,6 +160,16 @@ static uint32_t per_layer_input(struct pl_gb *b, int32_t il, uint32_t x)
 	return pl_gb_add(b, il, x, g, "ple_out");
 }
 
+/* Kimi K3: a scored mix of earlier residuals stands before a norm. */
+static uint32_t residual_mix(struct pl_gb *b, int32_t il, enum pl_role score, uint32_t x)
+{
+	if (!pl_gb_has(b, il, score))
+		return x;
+	uint32_t y = pl_gb_op(b, PL_OP_GLU, il, x, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, x), PL_ROWS_NEW, "res_mix");
+	pl_gb_weigh(b, il, score);
+	return y;
+}
+
 static uint32_t build_layer(struct pl_gb *b, int32_t il, uint32_t x)
 {
 	enum pl_role pre_ffn = ffn_norm_role(b, il);
@@ -167,7 +177,8 @@ static uint32_t build_layer(struct pl_gb *b, int32_t il, uint32_t x)
 	                                                       !pl_gb_has(b, il, PL_ROLE_ATTN_POST_NORM) &&
 	                                                       !pl_gb_has(b, il, PL_ROLE_ATTN_OUT_NORM);
 	bool parallel = (pre && pre_ffn == PL_ROLE_OTHER) || (b->tr && (b->tr->flags & PL_ARCH_PARALLEL));
-	uint32_t h = pl_gb_norm(b, il, PL_ROLE_ATTN_NORM, x, "attn_norm"), h2 = h, n_embd = pl_gb_width(b, x);
+	uint32_t mixed = residual_mix(b, il, PL_ROLE_ATTN_RES_SCORE, x);
+	uint32_t h = pl_gb_norm(b, il, PL_ROLE_ATTN_NORM, mixed, "attn_norm"), h2 = h, n_embd = pl_gb_width(b, x);
 	if (pl_gb_has(b, il, PL_ROLE_ATTN_NORM_2)) /* Falcon 40B: the attention has a norm of its own */
 		h2 = pl_gb_norm(b, il, PL_ROLE_ATTN_NORM_2, x, "attn_norm_2");
 	else if (bare) /* OLMo: norms without weights */
@@ -182,7 +193,7 @@ static uint32_t build_layer(struct pl_gb *b, int32_t il, uint32_t x)
 		x1 = pl_gb_norm(b, il, PL_ROLE_ATTN_OUT_NORM, x1, "attn_out_norm"); /* BERT: after the sum */
 	uint32_t hf = parallel ? h : x1;
 	if (pre_ffn != PL_ROLE_OTHER)
-		hf = pl_gb_norm(b, il, pre_ffn, parallel ? x : x1, "ffn_norm");
+		hf = pl_gb_norm(b, il, pre_ffn, parallel ? x : residual_mix(b, il, PL_ROLE_FFN_RES_SCORE, x1), "ffn_norm");
 	else if (bare && b->m->layers[il].ffn != PL_FFN_NONE)
 		hf = pl_gb_op(b, PL_OP_NORM, il, x1, PL_NO_VALUE, PL_NO_VALUE, n_embd, PL_ROWS_NEW, "ffn_norm");
 	uint32_t f = pl_gb_ffn(b, il, x1, hf);
@@ -231,6 +242,7 @@ static uint32_t build_input(struct pl_gb *b)
 
 static void build_output(struct pl_gb *b, uint32_t x)
 {
+	x = residual_mix(b, -1, PL_ROLE_OUTPUT_RES_SCORE, x);
 	x = pl_gb_norm(b, -1, PL_ROLE_OUTPUT_NORM, x, "result_norm");
 	if (b->m->is_embedding) {
 		x = pl_gb_op(b, PL_OP_POOL, -1, x, PL_NO_VALUE, PL_NO_VALUE, pl_gb_width(b, x), PL_ROWS_SEQUENCE,
@@ -263,7 +275,7 @@ static bool make_index(struct pl_gb *b)
 		b->kv[i] = PL_NO_VALUE;
 	for (uint32_t i = 0; i < m->n_tensors; i++) {
 		const struct pl_tensor *t = &m->tensors[i];
-		if (t->layer >= (int32_t)b->n_all || t->layer < -1)
+		if (!t->role || t->layer >= (int32_t)b->n_all || t->layer < -1)
 			continue;
 		uint32_t *slot = &b->index[((size_t)(t->layer + 1) * PL_ROLE_COUNT + t->role) * 2 + t->is_bias];
 		if (!*slot)

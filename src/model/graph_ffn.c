@@ -59,6 +59,7 @@ static uint32_t routed(struct pl_gb *b, int32_t il, uint32_t h, uint32_t router_
 	uint32_t out = experts(b, il, PL_ROLE_EXPERT_DOWN, act, routes, "ffn_moe_down");
 	out = pl_gb_op(b, PL_OP_COMBINE, il, out, routes, PL_NO_VALUE, pl_gb_width(b, out), PL_ROWS_NEW, "ffn_moe_out");
 	pl_gb_weigh(b, il, PL_ROLE_EXPERT_SCALE);
+	out = pl_gb_norm(b, il, PL_ROLE_EXPERT_LATENT_NORM, out, "ffn_moe_norm");
 	uint32_t wide = pl_gb_linear(b, il, PL_ROLE_EXPERT_LATENT_UP, out, "ffn_moe_up_out");
 	return wide == PL_NO_VALUE ? out : wide;
 }

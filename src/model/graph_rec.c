@@ -93,7 +93,9 @@ static uint32_t kda(struct pl_gb *b, int32_t il, uint32_t h)
 	uint32_t decay =
 	    pl_gb_linear(b, il, PL_ROLE_SSM_F_B, pl_gb_linear(b, il, PL_ROLE_SSM_F_A, h, "decay_a"), "decay");
 	uint32_t beta = pl_gb_linear(b, il, PL_ROLE_SSM_BETA, h, "beta");
-	uint32_t gate = pl_gb_linear(b, il, PL_ROLE_SSM_G_B, pl_gb_linear(b, il, PL_ROLE_SSM_G_A, h, "gate_a"), "gate");
+	uint32_t gate = pl_gb_linear(b, il, PL_ROLE_SSM_G, h, "gate"); /* Kimi K3: of full rank */
+	if (gate == PL_NO_VALUE)
+		gate = pl_gb_linear(b, il, PL_ROLE_SSM_G_B, pl_gb_linear(b, il, PL_ROLE_SSM_G_A, h, "gate_a"), "gate");
 	uint32_t kv = pl_gb_op(b, PL_OP_SCAN, il, x[1], x[2], beta, width, PL_ROWS_NEW, "kda_state");
 	uint32_t y = scan(b, il, x[0], kv, decay, width);
 	pl_gb_weigh(b, il, PL_ROLE_SSM_DT);

@@ -271,8 +271,11 @@ static void moe_ffn(struct pl_hf *c, uint32_t il)
 	if (has(c, il, PL_P_ROUTER_CORR))
 		pl_hf_emit(c, il, PL_ROLE_ROUTER_BIAS, true, 1, l->n_expert, 1, 1);
 	if (c->d_latent) {
-		linear(c, il, PL_ROLE_EXPERT_LATENT_DOWN, h, in, false);
-		linear(c, il, PL_ROLE_EXPERT_LATENT_UP, in, h, false);
+		const bool kimi = !strcmp(c->m->arch, "kimi-k3"); /* the same matrices under other names */
+		pl_hf_emit_named(c, il, PL_ROLE_EXPERT_LATENT_DOWN, PL_GROUP_EXPERT,
+		                 kimi ? "ffn_routed_down.weight" : "ffn_latent_down.weight", 2, h, in, 1);
+		pl_hf_emit_named(c, il, PL_ROLE_EXPERT_LATENT_UP, PL_GROUP_EXPERT,
+		                 kimi ? "ffn_routed_up.weight" : "ffn_latent_up.weight", 2, in, h, 1);
 	}
 	if (has(c, il, PL_P_EXPERT_FUSED)) {
 		expert(c, il, PL_ROLE_EXPERT_GATE_UP, in, 2 * f);

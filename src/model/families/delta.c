@@ -152,7 +152,7 @@ static void kda_tensors(struct pl_hf *c, uint32_t il)
 	pl_hf_emit(c, il, PL_ROLE_SSM_A, false, 2, 1, n, 1);
 	pl_hf_emit(c, il, PL_ROLE_SSM_DT, true, 1, w, 1, 1);
 	if (json_is_true(json_object_get(linear, "use_full_rank_gate"))) {
-		pl_hf_emit_named(c, il, PL_ROLE_OTHER, PL_GROUP_RECURRENT, "ssm_g.weight", 2, h, w, 1);
+		pl_hf_emit(c, il, PL_ROLE_SSM_G, false, 2, h, w, 1);
 	} else {
 		pl_hf_emit(c, il, PL_ROLE_SSM_G_A, false, 2, h, d, 1);
 		pl_hf_emit(c, il, PL_ROLE_SSM_G_B, false, 2, d, w, 1);
@@ -168,17 +168,17 @@ static void kimi_tensors(struct pl_hf *c, uint32_t il)
 	if (c->layers[il].rec == PL_REC_KDA)
 		kda_tensors(c, il);
 	if (pl_hf_u32(c, "attn_res_block_size", 0, PL_HF_MAX_LAYERS, 0)) {
-		pl_hf_emit_named(c, il, PL_ROLE_OTHER, PL_GROUP_NORM, "attn_res_score.weight", 1, h, 1, 1);
-		pl_hf_emit_named(c, il, PL_ROLE_OTHER, PL_GROUP_NORM, "ffn_res_score.weight", 1, h, 1, 1);
+		pl_hf_emit(c, il, PL_ROLE_ATTN_RES_SCORE, false, 1, h, 1, 1);
+		pl_hf_emit(c, il, PL_ROLE_FFN_RES_SCORE, false, 1, h, 1, 1);
 	}
 	if (c->d_latent && c->layers[il].n_expert && pl_hf_bool(c, "latent_moe_use_norm", false))
-		pl_hf_emit_named(c, il, PL_ROLE_OTHER, PL_GROUP_EXPERT, "ffn_routed_norm.weight", 1, c->d_latent, 1, 1);
+		pl_hf_emit(c, il, PL_ROLE_EXPERT_LATENT_NORM, false, 1, c->d_latent, 1, 1);
 }
 
 static void kimi_model(struct pl_hf *c)
 {
 	if (pl_hf_u32(c, "attn_res_block_size", 0, PL_HF_MAX_LAYERS, 0))
-		pl_hf_emit_named(c, -1, PL_ROLE_OTHER, PL_GROUP_OUTPUT, "output_res_score.weight", 1, c->m->n_embd, 1, 1);
+		pl_hf_emit(c, -1, PL_ROLE_OUTPUT_RES_SCORE, false, 1, c->m->n_embd, 1, 1);
 }
 
 void pl_hf_read_kimi_linear(struct pl_hf *c)

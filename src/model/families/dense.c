@@ -3,12 +3,14 @@
 
 #include "model/hf.h"
 
-/* sliding_window_pattern N: one full layer in N, last of its group. */
+/* sliding_window_pattern N: one full layer in N, last of its group. A config that leaves the window out means the
+ * class's 4096; null means none. */
 static void pattern_windows(struct pl_hf *c, uint32_t dflt_period)
 {
-	const uint32_t window = pl_hf_u32(c, "sliding_window", 0, PL_HF_MAX_CTX, 0);
+	const uint32_t dflt = json_object_get(c->cfg, "sliding_window") ? 0 : 4096;
+	const uint32_t window = pl_hf_u32(c, "sliding_window", 0, PL_HF_MAX_CTX, dflt);
 	uint32_t n = dflt_period;
-	if (pl_hf_has(c, "layer_types")) {
+	if (pl_hf_has(c, "layer_types") && window == pl_hf_u32(c, "sliding_window", 0, PL_HF_MAX_CTX, 0)) {
 		pl_hf_windows(c);
 		return;
 	}
@@ -43,8 +45,7 @@ void pl_hf_read_exaone4(struct pl_hf *c)
 	pl_hf_base(c, 0);
 	pl_hf_attention(c);
 	pl_hf_dense_ffn(c);
-	if (pl_hf_has(c, "sliding_window"))
-		pattern_windows(c, 4);
+	pattern_windows(c, 4);
 }
 
 /* Command-R: one norm feeds attention and feed forward; Command-R+ and later norm each head of queries and keys. */

@@ -36,7 +36,7 @@ static const struct pl_hf_family families[] = {
     {"olmo3", "olmo2", POST_NORMS | PL_P_QK_NORM_WIDE | PL_P_ATTN_BIAS_KEY, pl_hf_read_dense},
     {"yuan", NULL, NORMS | PL_P_TIED, pl_hf_read_yuan},
     {"muse_glimmer_text", "muse-glimmer", FOUR_NORMS | PL_P_QK_NORM | PL_P_GATE_ELEM, pl_hf_read_dense},
-    {"mllama_text_model", NULL, NORMS, pl_hf_read_mllama},
+    {"mllama_text_model", "mllama", NORMS, pl_hf_read_mllama},
     /* Qwen */
     {"qwen", "qwen", NORMS | PL_P_QKV_FUSED | PL_P_BIAS_QKV, pl_hf_read_qwen1},
     {"qwen2", "qwen2", NORMS | PL_P_BIAS_QKV, pl_hf_read_qwen2},

@@ -35,17 +35,16 @@ static bool one_of(const char *normal, const char *list, const char *const *drop
 	return false;
 }
 
-static bool gpu_is(const struct pl_gpu *g, const char *asked, const char *const *drop)
+/* want: the asked name in two spellings, normalised once for all rows */
+static bool gpu_is(const struct pl_gpu *g, char want[2][PL_NORMAL_MAX], const char *const *drop)
 {
-	char want[PL_NORMAL_MAX], have[PL_NORMAL_MAX];
-	pl_normal(asked, drop, want);
-	if (!*want)
-		return false;
+	char have[PL_NORMAL_MAX];
 	pl_normal(g->id, drop, have);
-	if (!strcmp(want, have))
+	if (!strcmp(want[0], have) || !strcmp(want[1], have))
 		return true;
 	pl_normal(g->name, drop, have);
-	return !strcmp(want, have) || one_of(want, g->aliases, drop);
+	return !strcmp(want[0], have) || !strcmp(want[1], have) || one_of(want[0], g->aliases, drop) ||
+	       one_of(want[1], g->aliases, drop);
 }
 
 /* The driver's names carry form factor, generation and size in its own words: "Tesla V100-SXM2-16GB", "NVIDIA A100-SXM4-80GB",
@@ -109,17 +108,20 @@ int pl_gpu_find(const char *name, const struct pl_gpu **ret_gpu, struct pl_err *
 	enum { MAX_VARIANTS = 8 };
 	const char *const *const drops[] = {maker_words, gpu_words};
 	const struct pl_gpu *v[MAX_VARIANTS];
-	char want[PL_NORMAL_MAX], have[PL_NORMAL_MAX], driver[128];
+	char want[PL_NORMAL_MAX], have[PL_NORMAL_MAX], driver[128], both[2][PL_NORMAL_MAX];
 	uint32_t n, found;
 	const struct pl_gpu *gpus = pl_catalog_gpus(&n);
 	struct pl_near near = {0};
 	as_driver_says(name, driver, sizeof driver);
-	for (size_t d = 0; d < 2; d++)
-		for (uint32_t i = 0; i < n; i++)
-			if (gpu_is(&gpus[i], name, drops[d]) || gpu_is(&gpus[i], driver, drops[d])) {
+	for (size_t d = 0; d < 2; d++) {
+		pl_normal(name, drops[d], both[0]);
+		pl_normal(driver, drops[d], both[1]);
+		for (uint32_t i = 0; i < n && *both[0]; i++)
+			if (gpu_is(&gpus[i], both, drops[d])) {
 				*ret_gpu = &gpus[i];
 				return 0;
 			}
+	}
 	pl_normal(driver, gpu_words, want);
 	found = strlen(want) >= 2 ? variants(gpus, n, want, v, MAX_VARIANTS) : 0;
 	if (found && (found == 1 || (found <= MAX_VARIANTS && same_memory(v, found)))) {

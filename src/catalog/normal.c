@@ -7,7 +7,7 @@
 static bool is_dropped(const char *word, size_t len, const char *const *drop)
 {
 	for (; drop && *drop; drop++)
-		if (strlen(*drop) == len && !memcmp(word, *drop, len))
+		if (word[0] == (*drop)[0] && !strncmp(word, *drop, len) && !(*drop)[len])
 			return true;
 	return false;
 }

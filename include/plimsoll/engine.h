@@ -7,33 +7,7 @@
 
 #include <plimsoll/hardware.h>
 #include <plimsoll/model.h>
-
-enum { PL_AUTO = -1 };
-
-/* The knobs of one run. pl_params_default fills it; a field keeps its default until the user or the search sets it. */
-struct pl_params {
-	uint64_t n_ctx_tokens; /* tokens one sequence may hold, prompt and answer; ≥ 1; 0: the model's own, capped by the engine */
-	uint32_t n_seq;        /* sequences at once, ≥ 1, default 1 */
-	enum pl_dtype type_k, type_v; /* cache element types; UNKNOWN: the engine's default */
-	/* llama.cpp (names as in its command line) */
-	uint32_t n_batch, n_ubatch;      /* default 2048 and 512 */
-	int32_t n_gpu_layers;            /* layers on GPU, the output layer counted as one more; PL_AUTO: as many as fit */
-	int32_t n_cpu_moe;               /* experts of the first N layers stay on the CPU; PL_AUTO: as few as needed; default PL_AUTO */
-	int32_t flash_attn;              /* 1 on, 0 off, PL_AUTO (on where it works) */
-	double tensor_split[PL_MAX_DEVICES]; /* proportions; all zero: by free memory */
-	enum pl_split_mode { PL_SPLIT_LAYER = 0, PL_SPLIT_ROW, PL_SPLIT_NONE } split_mode;
-	uint32_t main_gpu;
-	bool kv_unified, swa_full, no_kv_offload, no_mmap, mlock;
-	/* serving engines */
-	uint32_t tensor_parallel, pipeline_parallel, data_parallel; /* 0: chosen; else ≥ 1 */
-	bool expert_parallel;
-	double gpu_memory_utilization_frac; /* 0: the engine's default */
-	uint32_t max_num_batched_tokens, max_num_seqs, block_size; /* 0: the engine's default */
-	bool enforce_eager;
-	/* transformers */
-	bool device_map_auto;
-};
-void pl_params_default(struct pl_params *p);
+#include <plimsoll/params.h>
 
 /* Bytes of one device or of the host, by cause. */
 struct pl_use {

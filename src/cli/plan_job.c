@@ -1,0 +1,149 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include <plimsoll/plan.h>
+#include <plimsoll/probe.h>
+#include <plimsoll/source.h>
+
+#include "cli/plan_job.h"
+
+static int cache_type(struct pl_plan_job *j, const char *option, enum pl_dtype *ret)
+{
+	const char *name = pl_cli_text(j->cli, option);
+	char where[32];
+	if (!name)
+		return 0;
+	(void)snprintf(where, sizeof where, "--%s", option);
+	if (!strncasecmp(name, "fp8", 3))
+		name = strstr(name, "e5m2") ? "f8_e5m2" : "f8_e4m3";
+	if (!strcasecmp(name, "fp16") || !strcasecmp(name, "float16"))
+		name = "f16";
+	if (!strcasecmp(name, "bfloat16"))
+		name = "bf16";
+	*ret = pl_dtype_from_name(name);
+	if (*ret == PL_DTYPE_UNKNOWN)
+		return pl_fail(&j->err, PL_ERR_UNKNOWN_NAME, where, "no element type is called '%.40s'; f16, bf16, q8_0, q4_0 and fp8 are common", name);
+	return 0;
+}
+
+static int cpu_moe(struct pl_plan_job *j, int32_t *ret)
+{
+	const char *text = pl_cli_text(j->cli, "cpu-moe");
+	char *end;
+	if (!text)
+		return 0;
+	if (!strcmp(text, "all")) {
+		*ret = (int32_t)j->req.model->n_layers;
+		return 0;
+	}
+	long n = strtol(text, &end, 10);
+	if (end == text || *end || n < 0 || n > 100000)
+		return pl_fail(&j->err, PL_ERR_USAGE, "--cpu-moe", "'%.40s' is neither 'all' nor a number of layers", text);
+	*ret = (int32_t)n;
+	return 0;
+}
+
+static int tensor_split(struct pl_plan_job *j, double *split)
+{
+	const char *text = pl_cli_text(j->cli, "tensor-split");
+	double sum = 0;
+	int n = 0;
+	while (text && *text) {
+		char *end;
+		double v = strtod(text, &end);
+		if (end == text || !(v >= 0) || v > 1e12)
+			return pl_fail(&j->err, PL_ERR_USAGE, "--tensor-split", "'%.40s' is not a share of 0 or more", text);
+		if (n == PL_MAX_DEVICES || (uint32_t)n >= j->req.machine->n_devices)
+			return pl_fail(&j->err, PL_ERR_USAGE, "--tensor-split", "more shares than the %u devices", j->req.machine->n_devices);
+		split[n++] = v;
+		sum += v;
+		text = *end == ',' || *end == '/' ? end + 1 : end;
+		if (*end && *end != ',' && *end != '/')
+			return pl_fail(&j->err, PL_ERR_USAGE, "--tensor-split", "'%.40s' is not understood; write 3,2", end);
+	}
+	if (n && !(sum > 0))
+		return pl_fail(&j->err, PL_ERR_USAGE, "--tensor-split", "all shares are 0");
+	return 0;
+}
+
+static int read_params(struct pl_plan_job *j)
+{
+	const struct pl_cli *c = j->cli;
+	struct pl_params *p = &j->req.params;
+	const char *mode = pl_cli_text(c, "split-mode"), *fa = pl_cli_text(c, "flash-attn");
+	pl_params_default(p);
+	p->n_ctx_tokens = (uint64_t)pl_cli_number(c, "context", 0);
+	p->n_seq = (uint32_t)pl_cli_number(c, "concurrency", 1);
+	p->n_batch = (uint32_t)pl_cli_number(c, "batch", p->n_batch);
+	p->n_ubatch = (uint32_t)pl_cli_number(c, "ubatch", p->n_ubatch);
+	p->n_gpu_layers = (int32_t)pl_cli_number(c, "gpu-layers", p->n_gpu_layers);
+	p->main_gpu = (uint32_t)pl_cli_number(c, "main-gpu", 0);
+	p->flash_attn = !fa || !strcmp(fa, "auto") ? PL_AUTO : !strcmp(fa, "on");
+	p->split_mode = !mode || !strcmp(mode, "layer") ? PL_SPLIT_LAYER : !strcmp(mode, "row") ? PL_SPLIT_ROW : PL_SPLIT_NONE;
+	p->kv_unified = pl_cli_flag(c, "kv-unified");
+	p->swa_full = pl_cli_flag(c, "swa-full");
+	p->no_kv_offload = pl_cli_flag(c, "no-kv-offload");
+	p->no_mmap = pl_cli_flag(c, "no-mmap");
+	p->mlock = pl_cli_flag(c, "mlock");
+	p->tensor_parallel = (uint32_t)pl_cli_number(c, "tensor-parallel", 0);
+	p->pipeline_parallel = (uint32_t)pl_cli_number(c, "pipeline-parallel", 0);
+	p->data_parallel = (uint32_t)pl_cli_number(c, "data-parallel", 0);
+	p->expert_parallel = pl_cli_flag(c, "expert-parallel");
+	p->gpu_memory_utilization_frac = pl_cli_number(c, "gpu-memory-utilization", 0);
+	p->max_num_batched_tokens = (uint32_t)pl_cli_number(c, "max-num-batched-tokens", 0);
+	p->max_num_seqs = (uint32_t)pl_cli_number(c, "max-num-seqs", 0);
+	p->block_size = (uint32_t)pl_cli_number(c, "block-size", 0);
+	p->enforce_eager = pl_cli_flag(c, "enforce-eager");
+	int rc = cache_type(j, "kv-type", &p->type_k);
+	p->type_v = p->type_k;
+	rc = rc ? rc : cache_type(j, "kv-type-k", &p->type_k);
+	rc = rc ? rc : cache_type(j, "kv-type-v", &p->type_v);
+	rc = rc ? rc : cpu_moe(j, &p->n_cpu_moe);
+	return rc ? rc : tensor_split(j, p->tensor_split);
+}
+
+/* What other programs hold on the cards is left out of the plan unless --use-total-memory says otherwise. */
+static int find_machine(struct pl_plan_job *j)
+{
+	const char *on = pl_cli_text(j->cli, "on");
+	int rc;
+	if (on && strcmp(on, "local") != 0)
+		return pl_load_machine(j->a, on, &j->req.machine, &j->err);
+	rc = pl_probe_machine(j->a, NULL, &j->req.machine, &j->probe_notes, &j->err);
+	if (rc || !pl_cli_flag(j->cli, "use-total-memory"))
+		return rc;
+	for (uint32_t i = 0; i < j->req.machine->n_devices; i++)
+		j->req.machine->devices[i].free_bytes = j->req.machine->devices[i].total_bytes;
+	return 0;
+}
+
+int pl_plan_job_init(struct pl_plan_job *j, const struct pl_cli *cli, const char *model_ref)
+{
+	const char *engine = pl_cli_text(cli, "engine");
+	*j = (struct pl_plan_job){.cli = cli, .a = pl_arena_new(0)};
+	if (!j->a)
+		return pl_fail(&j->err, PL_ERR_NOMEM, NULL, "out of memory");
+	int rc = find_machine(j);
+	if (!rc && engine)
+		rc = pl_engine_find(engine, &j->req.engine, &j->err);
+	if (!rc)
+		rc = pl_load(j->a, model_ref, pl_cli_text(cli, "quant"), &j->loaded, &j->req.model, &j->err);
+	j->req.model_ref = model_ref;
+	return rc ? rc : read_params(j);
+}
+
+int pl_plan_job_make(struct pl_plan_job *j, const struct pl_plan **ret_plan)
+{
+	int rc = pl_plan_make(j->a, &j->req, ret_plan, &j->err);
+	if (!rc && !j->cli->json)
+		for (const struct pl_note *n = j->probe_notes; n; n = n->next)
+			(void)fprintf(stderr, "plimsoll: %s\n", n->text);
+	return rc;
+}
+
+void pl_plan_job_release(struct pl_plan_job *j)
+{
+	pl_loaded_free(j->loaded);
+	pl_arena_free(j->a);
+	*j = (struct pl_plan_job){0};
+}

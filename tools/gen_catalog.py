@@ -141,6 +141,12 @@ def precision(row: Row) -> str:
     return ", ".join(row.text(c) for c in ("record", "arch", "cc_or_gfx", "item", "value", "detail", "source_url"))
 
 
+def image(row: Row) -> str:
+    if ":" not in row["image"].rsplit("/", 1)[-1] or row["image"].endswith(":latest"):
+        row.fail("image", "the tag is not pinned")
+    return ", ".join(row.text(c) for c in ("engine", "backend", "image", "program", "source_url"))
+
+
 def without_infinity(value):
     """Infinity and NaN are not JSON; no field of a config that matters holds one."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -189,6 +195,7 @@ def main() -> int:
         ("pl_host_platform", "hosts", [host(r) for r in table("hosts.csv")]),
         ("pl_link", "links", [link(r) for r in table("links.csv")]),
         ("pl_precision", "precisions", [precision(r) for r in table("precisions.csv", "")]),
+        ("pl_image", "images", [image(r) for r in table("images.csv", "")]),
         ("pl_model_row", "models", [model(r) for r in table("models/models.csv")]),
     ]
     if ERRORS:
@@ -196,7 +203,7 @@ def main() -> int:
         return 1
     with open(sys.argv[2], "w", encoding="utf-8") as out:
         out.write("/* Generated from data/ by tools/gen_catalog.py. */\n#include <math.h>\n\n#include <plimsoll/catalog.h>\n"
-                  "#include <plimsoll/hardware.h>\n\n#pragma GCC diagnostic ignored \"-Woverlength-strings\"\n\n")
+                  "#include <plimsoll/emit.h>\n#include <plimsoll/hardware.h>\n\n#pragma GCC diagnostic ignored \"-Woverlength-strings\"\n\n")
         for struct, symbol, rows in tables:
             emit(out, struct, symbol, rows)
     return 0

@@ -60,6 +60,16 @@ struct pl_argv {
 	uint32_t n_env;
 };
 
+/* How a running server of this engine is reached and guarded. */
+struct pl_server {
+	const char *host_flag, *port_flag; /* "--host", "--port" */
+	uint16_t port;                     /* its own default */
+	const char *health_path;           /* answers 200 once requests are served */
+	const char *metrics_path;          /* Prometheus text; NULL none */
+	const char *metrics_flag;          /* what turns them on; NULL: always on */
+	const char *api_key_flag, *api_key_env; /* a key asked of clients; either may be NULL */
+};
+
 struct pl_engine {
 	const char *id;       /* "llama.cpp", "vllm", "transformers" */
 	const char *aliases;  /* space-separated */
@@ -76,6 +86,7 @@ struct pl_engine {
 	               const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err);
 	/* What the user can turn to make it smaller: cache types it takes, in order of loss. PL_DTYPE_UNKNOWN ends it. */
 	const enum pl_dtype *kv_types;
+	const struct pl_server *server; /* NULL: it has none */
 };
 
 /* All engines, NULL-terminated, in order of preference. */

@@ -319,6 +319,17 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	return 0;
 }
 
+static const struct pl_server server = {
+    .host_flag = "--host",
+    .port_flag = "--port",
+    .port = 8080,
+    .health_path = "/health",
+    .metrics_path = "/metrics",
+    .metrics_flag = "--metrics",
+    .api_key_flag = "--api-key",
+    .api_key_env = "LLAMA_API_KEY",
+};
+
 const struct pl_engine pl_engine_llamacpp = {
     .id = "llama.cpp",
     .aliases = "llamacpp llama-cpp llama-server llama",
@@ -327,4 +338,5 @@ const struct pl_engine pl_engine_llamacpp = {
     .layout = layout,
     .command = ll_command,
     .kv_types = kv_types_offered,
+    .server = &server,
 };

@@ -8,7 +8,7 @@
 
 #include <plimsoll/error.h>
 
-enum pl_command { C_PLAN = 1, C_INSPECT = 2, C_SHOW = 4, C_SYNTH = 8, C_ALL = 15 };
+enum pl_command { C_PLAN = 1, C_INSPECT = 2, C_SHOW = 4, C_SYNTH = 8, C_VALIDATE = 16, C_ALL = 0xffff };
 enum pl_option_kind { PL_OPT_FLAG, PL_OPT_TEXT, PL_OPT_CHOICE, PL_OPT_WHOLE, PL_OPT_TOKENS, PL_OPT_FRACTION };
 
 struct pl_option {
@@ -68,5 +68,6 @@ int cmd_plan(const struct pl_cli *cli);
 int cmd_inspect(const struct pl_cli *cli);
 int cmd_show(const struct pl_cli *cli);
 int cmd_synth(const struct pl_cli *cli);
+int cmd_validate(const struct pl_cli *cli);
 
 #endif

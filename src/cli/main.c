@@ -23,6 +23,11 @@ const struct pl_cmd pl_commands[] = {
      PL_N_("Writes a GGUF file that llama.cpp loads, serves and benches: try a machine before downloading the model. With --sparse only "
            "the header takes space on disk."),
      1, 1, cmd_synth},
+    {C_VALIDATE, "validate", "FILE.csv", PL_N_("how far predictions are from a table of measurements"),
+     PL_N_("Reads a table of measurements (its kind is told from its columns), predicts every row and prints coverage, median and P90 "
+           "error by metric and class. Rows that cannot be predicted are counted with the reason; rows that break physics are flagged by "
+           "the rules of docs/validation.md."),
+     1, 1, cmd_validate},
     {0, NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 

@@ -1,0 +1,30 @@
+/* Shared by the files of the framework; kinds of table need only validate.h. */
+#ifndef PLIMSOLL_MEASURE_VALIDATOR_H
+#define PLIMSOLL_MEASURE_VALIDATOR_H
+
+#include "base/nameset.h"
+#include "measure/validate.h"
+
+/* A model or machine asked for before, or why there is none. */
+struct pl_kept {
+	const void *thing;
+	const char *why_not;
+};
+
+struct pl_validator {
+	struct pl_arena *a;
+	const struct pl_table *table;
+	const struct pl_table_kind *kind;
+	struct pl_prediction *kept;
+	uint32_t n_kept, cap_kept;
+	struct pl_nameset texts;          /* of the predictions, each once */
+	struct pl_nameset models, machines; /* index into things */
+	struct pl_kept *things;
+	uint32_t n_things, cap_things;
+	struct pl_validation out;
+};
+
+/* Fills accuracy and reasons from the predictions; false when out of memory. */
+bool pl_validation_summarise(struct pl_validator *v);
+
+#endif

@@ -6,6 +6,7 @@ usage: run.py PLIMSOLL
 import http.server
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -186,12 +187,28 @@ def files(tmp):
     fails("broken YAML has its line", run("plan", path, "--on", machine), 3, "line")
 
 
+def corpus(tmp):
+    """The headers of the fuzz corpus through the program: the verdict is in the name."""
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../fuzz/corpus/gguf")
+    path = os.path.join(tmp, "corpus.gguf")
+    for name in sorted(os.listdir(folder)):
+        shutil.copyfile(os.path.join(folder, name), path)
+        result = run("inspect", path)
+        if name.startswith("y_"):
+            check(f"{name} is read", result.returncode == 0 and result.stdout and not result.stderr, result.stderr)
+        elif name.startswith("n_"):
+            fails(f"{name} is refused", result, 3, "")
+        else:
+            check(f"{name} is read or refused", result.returncode in (0, 3), (result.returncode, result.stderr))
+
+
 def main():
     started = time.time()
     with tempfile.TemporaryDirectory() as tmp:
         files(tmp)
         remote(tmp)
         folders(tmp)
+        corpus(tmp)
     print(f"{len(FAILED)} failed in {time.time() - started:.1f} s")
     sys.exit(1 if FAILED else 0)
 

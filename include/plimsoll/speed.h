@@ -1,0 +1,150 @@
+/* Speed: seconds of one step of a placed model by cause and device, and the answers people ask, each with an interval.
+ * A model on a machine is compiled once into a short list of terms (pl_speed_compile); after that a step of any batch
+ * costs about a microsecond (pl_step): search, closed forms and simulation all call it. */
+#ifndef PLIMSOLL_SPEED_H
+#define PLIMSOLL_SPEED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <plimsoll/engine.h>
+
+/* ---- constants -------------------------------------------------------------------------------------------------- */
+
+/* Fitted constants (data/calibration.csv, the output of `plimsoll calibrate`). Opaque; shared between compilations. */
+struct pl_constants;
+/* The shipped table; const, lent for the life of the program. */
+const struct pl_constants *pl_constants_shipped(void);
+/* The shipped table with rows of a user's file on top (same columns); name is for messages. */
+int pl_constants_parse(struct pl_arena *a, const char *name, const char *text, size_t len,
+                       const struct pl_constants **ret_constants, struct pl_err *err) PL_MUST_CHECK;
+
+/* The family of kernels that computes. AUTO: by vendor (NVIDIA CUDA, AMD ROCm, Apple Metal, Intel SYCL, none CPU). */
+enum pl_backend {
+	PL_BACKEND_AUTO = 0,
+	PL_BACKEND_CUDA,
+	PL_BACKEND_ROCM,
+	PL_BACKEND_VULKAN,
+	PL_BACKEND_METAL,
+	PL_BACKEND_SYCL,
+	PL_BACKEND_CPU,
+	PL_BACKEND_OPENCL,
+	PL_BACKEND_COUNT
+};
+const char *pl_backend_name(enum pl_backend b); /* "cuda" … */
+
+/* ---- compile ---------------------------------------------------------------------------------------------------- */
+
+struct pl_speed_setup {
+	const struct pl_model *model;
+	const struct pl_machine *machine;
+	const struct pl_engine *engine;
+	const struct pl_params *params;      /* as resolved by the engine's layout */
+	const struct pl_layout *layout;      /* where the layers are */
+	const struct pl_constants *constants; /* NULL: shipped */
+	enum pl_backend backend;             /* of the GPUs */
+	const char *stack;                   /* "exllama/cuda": whose kernels, where no engine of ours is meant; NULL: the engine's */
+	double power_limit_w;                /* cap of each GPU; 0: the maker's */
+	double weight_bytes;                 /* size of the weights as stated for a file; 0: the model's own */
+	uint32_t cpu_threads;                /* 0: the machine's cores */
+};
+
+/* Lives in the arena of pl_speed_compile, immutable, any number of threads may step it. */
+struct pl_speed;
+
+/* Reduces the step graph to terms by device and stage. Fails only out of memory. A model whose step or a device whose
+ * bandwidth is not known gives a speed that says so (pl_speed_unknown) and whose steps are NAN. */
+int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, const struct pl_speed **ret_speed,
+                     struct pl_err *err) PL_MUST_CHECK;
+/* NULL, or a translated sentence on what is missing ("gpu-24GiB: memory bandwidth and matrix FLOP/s are not known"). */
+const char *pl_speed_unknown(const struct pl_speed *s);
+
+/* ---- one step --------------------------------------------------------------------------------------------------- */
+
+/* What one forward pass computes. Prefill and decode tokens share the matrix multiplications, their attention is apart. */
+struct pl_batch {
+	double prefill_tokens;      /* prompt tokens of this step, all sequences together */
+	double prefill_past_tokens; /* tokens already cached before each chunk, mean over the chunks */
+	double prefill_seqs;        /* chunks (sequences) they belong to; 0 counts as 1 when prefill_tokens > 0 */
+	double decode_seqs;         /* sequences that decode */
+	double decode_depth_tokens; /* tokens in the cache of a decoding sequence, mean */
+	double tokens_per_seq;      /* new tokens of each decoding sequence: 0 or 1 plain, K + 1 when a draft is verified */
+};
+
+enum pl_cause {
+	PL_CAUSE_GEMM = 0,    /* dense projections and feed forward */
+	PL_CAUSE_ATTENTION,
+	PL_CAUSE_EXPERTS,     /* routed experts and their router */
+	PL_CAUSE_RECURRENT,   /* scans and short convolutions */
+	PL_CAUSE_ELEMENTWISE, /* norms, rope, activations, residuals, cache writes */
+	PL_CAUSE_LM_HEAD,
+	PL_CAUSE_SAMPLING,
+	PL_CAUSE_LAUNCH,      /* kernel launches, per layer, per step and per sequence work of the engine */
+	PL_CAUSE_ALL_REDUCE,
+	PL_CAUSE_ALL_TO_ALL,
+	PL_CAUSE_HOP,         /* activations handed to the next stage or between GPU and CPU */
+	PL_CAUSE_HOST_LINK,   /* weights or cache streamed over PCIe */
+	PL_CAUSE_DISK,        /* weights paged in again */
+	PL_CAUSE_COUNT
+};
+const char *pl_cause_name(enum pl_cause c); /* "gemm", "attention" … as in JSON */
+const char *pl_cause_text(enum pl_cause c); /* translated, for sentences */
+
+enum { PL_SPEED_HOST = PL_MAX_DEVICES, PL_SPEED_SLOTS = PL_MAX_DEVICES + 1 };
+
+struct pl_step_cost {
+	double total_s;      /* one pass from first stage to last */
+	double stage_s;      /* of the slowest stage: the period of a full pipeline; = total_s without pipeline */
+	double cause_s[PL_CAUSE_COUNT]; /* sums to total_s */
+	double memory_s;     /* part of total_s in which memory bandwidth was the limit */
+	double compute_s;    /* … arithmetic was */
+	double device_s[PL_SPEED_SLOTS]; /* busy seconds of each device; PL_SPEED_HOST: the CPU */
+};
+
+/* Seconds of one step. Deterministic, no allocation, about 1 µs. All NAN when pl_speed_unknown. */
+void pl_step(const struct pl_speed *s, const struct pl_batch *b, struct pl_step_cost *ret);
+/* total_s alone. */
+double pl_step_s(const struct pl_speed *s, const struct pl_batch *b);
+
+/* ---- answers ---------------------------------------------------------------------------------------------------- */
+
+/* A number with the interval that holds 80 % of measurements (10 % below, 10 % above). */
+struct pl_estimate {
+	double median, low, high; /* NAN unknown */
+};
+
+struct pl_speed_question {
+	double prompt_tokens;    /* default 512 */
+	double depth_tokens;     /* tokens already in the cache for the "at depth" answers; default 0 */
+	double concurrency;      /* sequences at once; default 1 */
+	double draft_tokens;     /* K drafted at once; 0 no speculation */
+	double acceptance_length; /* tokens a verify step yields, 1 … K + 1; 0: from the published tables */
+};
+
+enum pl_kinship {
+	PL_KIN_MEASURED = 0, /* this device was in the calibration */
+	PL_KIN_ARCH,         /* borrowed from cards of its architecture */
+	PL_KIN_BACKEND,      /* borrowed from all cards of this backend */
+	PL_KIN_NONE          /* the prior alone */
+};
+
+struct pl_speed_answer {
+	struct pl_estimate ttft_s;               /* first token of a prompt of prompt_tokens at depth_tokens, one sequence */
+	struct pl_estimate prefill_tok_s;
+	struct pl_estimate decode_tok_s;         /* one sequence, empty cache */
+	struct pl_estimate decode_at_depth_tok_s; /* one sequence at depth_tokens */
+	struct pl_estimate aggregate_tok_s;      /* all of concurrency together at depth_tokens */
+	struct pl_estimate decode_w, prefill_w, idle_w; /* power of all GPUs and the CPU's share */
+	struct pl_estimate tokens_per_joule;     /* decode at concurrency */
+	double acceptance_length;                /* as used; 1 without speculation */
+	struct pl_step_cost decode, prefill;     /* the steps behind the medians */
+	enum pl_kinship kinship;
+	const char *reason;    /* translated: "decode is bound by memory bandwidth of GPU 1; all-reduce takes 18 %" */
+	const char *kin_text;  /* translated: where the constants come from */
+	const char *unknown;   /* as pl_speed_unknown */
+};
+
+int pl_speed_answer(struct pl_arena *a, const struct pl_speed *s, const struct pl_speed_question *q,
+                    struct pl_speed_answer *ret, struct pl_err *err) PL_MUST_CHECK;
+
+#endif

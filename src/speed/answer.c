@@ -1,0 +1,88 @@
+/* The answers people ask, from steps: median, interval, reason. */
+#include <math.h>
+
+#include "speed/speed.h"
+
+static const char *const cause_names[PL_CAUSE_COUNT] = {
+    "gemm", "attention", "experts", "recurrent", "elementwise", "lm_head", "sampling", "launch", "all_reduce", "all_to_all",
+    "hop", "host_link", "disk"};
+static const char *const cause_texts[PL_CAUSE_COUNT] = {
+    PL_N_("matrix multiplications"), PL_N_("attention"), PL_N_("experts"), PL_N_("recurrent layers"), PL_N_("norms and activations"),
+    PL_N_("the output layer"), PL_N_("sampling"), PL_N_("launches and the engine's own work"), PL_N_("all-reduce"),
+    PL_N_("all-to-all"), PL_N_("hand-over between devices"), PL_N_("weights over PCIe"), PL_N_("reading from disk")};
+
+const char *pl_cause_name(enum pl_cause c)
+{
+	return cause_names[c];
+}
+
+const char *pl_cause_text(enum pl_cause c)
+{
+	return pl_tr(cause_texts[c]);
+}
+
+static bool uses_host(const struct pl_speed *s)
+{
+	for (uint32_t i = 0; i < s->n_places; i++)
+		if (s->places[i].first == PL_SPEED_HOST)
+			return true;
+	return false;
+}
+
+static bool several_gpus(const struct pl_speed *s)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < s->n_places; i++)
+		n += s->places[i].first == PL_SPEED_HOST ? 0 : s->places[i].n;
+	return n > 1;
+}
+
+static struct pl_estimate with_interval(const struct pl_speed *s, double median, bool prefill, bool is_time)
+{
+	enum pl_answer_class c = uses_host(s) ? PL_CLASS_OFFLOAD_DECODE : several_gpus(s) ? PL_CLASS_MULTI_DECODE : PL_CLASS_DECODE;
+	if (prefill)
+		c = (enum pl_answer_class)(c + 1);
+	struct pl_spread w = s->constants->spread[c][s->kinship];
+	if (is_time)
+		return (struct pl_estimate){median, median * exp(-w.high_ln), median * exp(-w.low_ln)};
+	return (struct pl_estimate){median, median * exp(w.low_ln), median * exp(w.high_ln)};
+}
+
+/* A prompt in passes of the engine's batch; passes overlap over the stages of a layer split. */
+static double prompt_s(const struct pl_speed *s, double tokens, double past, struct pl_step_cost *ret_last)
+{
+	double sum = 0, room = s->n_ubatch ? s->n_ubatch : tokens;
+	for (double done = 0; done < tokens;) {
+		struct pl_batch b = {.prefill_tokens = fmin(room, tokens - done), .prefill_past_tokens = past + done, .prefill_seqs = 1};
+		pl_step(s, &b, ret_last);
+		if (isnan(ret_last->total_s))
+			return NAN;
+		sum += done > 0 && s->pipelined_prefill ? ret_last->stage_s : ret_last->total_s;
+		done += b.prefill_tokens;
+	}
+	return sum;
+}
+
+int pl_speed_answer(struct pl_arena *a, const struct pl_speed *s, const struct pl_speed_question *q,
+                    struct pl_speed_answer *ret, struct pl_err *err)
+{
+	double prompt = q->prompt_tokens > 0 ? q->prompt_tokens : 512, n = q->concurrency > 1 ? q->concurrency : 1;
+	struct pl_step_cost one;
+	*ret = (struct pl_speed_answer){.unknown = s->unknown, .kinship = s->kinship, .kin_text = s->kin_text, .acceptance_length = 1};
+	double prefill = prompt_s(s, prompt, q->depth_tokens, &ret->prefill);
+	ret->ttft_s = with_interval(s, prefill + s->request_s, true, true);
+	ret->prefill_tok_s = with_interval(s, prompt / prefill, true, false);
+	struct pl_batch b = {.decode_seqs = 1};
+	pl_step(s, &b, &one);
+	ret->decode_tok_s = with_interval(s, 1 / one.total_s, false, false);
+	b.decode_depth_tokens = q->depth_tokens;
+	pl_step(s, &b, &one);
+	ret->decode_at_depth_tok_s = with_interval(s, 1 / one.total_s, false, false);
+	b.decode_seqs = n / s->n_replicas;
+	pl_step(s, &b, &ret->decode);
+	ret->aggregate_tok_s = with_interval(s, n / ret->decode.total_s, false, false);
+	ret->decode_w = ret->prefill_w = ret->idle_w = ret->tokens_per_joule = (struct pl_estimate){NAN, NAN, NAN};
+	if (pl_arena_failed(a))
+		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while planning");
+	return 0;
+}

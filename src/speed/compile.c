@@ -1,0 +1,155 @@
+/* From the step graph and a layout to a short list of terms. */
+#include <string.h>
+
+#include "speed/compile.h"
+
+void pl_term_add(struct pl_compile *c, const struct pl_term *t, double n)
+{
+	struct pl_term want = *t;
+	for (uint32_t i = c->n_terms; i-- > 0;) { /* layers repeat: an equal term stands near the end */
+		want.n = c->terms[i].n;
+		if (!memcmp(&want, &c->terms[i], sizeof want)) {
+			c->terms[i].n += n;
+			return;
+		}
+	}
+	if (c->n_terms == c->cap_terms) {
+		uint32_t cap = c->cap_terms ? c->cap_terms * 2 : 64;
+		struct pl_term *terms = pl_arena_grow(c->a, c->terms, c->n_terms, cap, sizeof *terms);
+		if (!terms)
+			return;
+		c->terms = terms;
+		c->cap_terms = cap;
+	}
+	want.n = n;
+	c->terms[c->n_terms++] = want;
+}
+
+/* Work of the engine itself: each layer, each step, each sequence. */
+static void engine_terms(struct pl_compile *c)
+{
+	struct pl_term t = {.kind = PL_TERM_FIXED, .cause = PL_CAUSE_LAUNCH};
+	uint32_t place = c->last_place >= 0 ? (uint32_t)c->last_place : 0;
+	t.place = place;
+	t.fixed_s = pl_at(c, place, PL_F_LAYER_S, PL_DTYPE_UNKNOWN) * c->m->n_layers +
+	            pl_at(c, place, PL_F_STEP_S, PL_DTYPE_UNKNOWN);
+	t.sequence_s = pl_at(c, place, PL_F_SEQ_S, PL_DTYPE_UNKNOWN);
+	pl_term_add(c, &t, 1);
+}
+
+static bool has_gpu_layers(const struct pl_compile *c)
+{
+	for (uint32_t i = 0; c->l->layer_device && i < c->m->n_layers; i++)
+		if (c->l->layer_device[i] >= 0)
+			return true;
+	return c->hw->n_devices && !c->l->layer_device;
+}
+
+static void ranks(struct pl_compile *c)
+{
+	const struct pl_params *p = c->p;
+	c->tp = p->tensor_parallel ? p->tensor_parallel : 1;
+	c->pp = p->pipeline_parallel ? p->pipeline_parallel : 1;
+	c->ep = p->expert_parallel ? c->tp * (p->data_parallel ? p->data_parallel : 1) : 1;
+	c->attn_ranks = c->tp;
+	if (c->llama && p->split_mode == PL_SPLIT_ROW && c->hw->n_devices > 1 && has_gpu_layers(c)) {
+		c->row_split = true;
+		c->tp = c->hw->n_devices;
+		c->attn_ranks = 1;
+	}
+}
+
+/* A rank's group is one place: its devices work at the same time. */
+static void widen_places(struct pl_compile *c)
+{
+	for (uint32_t i = 0; i < c->s->n_places; i++) {
+		struct pl_place *p = &c->s->places[i];
+		if (p->first != PL_SPEED_HOST && c->tp > 1)
+			p->n = p->first + c->tp <= c->hw->n_devices ? c->tp : c->hw->n_devices - p->first;
+	}
+}
+
+static double own_bytes(const struct pl_model *m)
+{
+	return m->weight_bytes ? (double)m->weight_bytes : 1;
+}
+
+static enum pl_kinship kinship_of(const struct pl_speed *s, const struct pl_context *x)
+{
+	bool device = false, arch = false, stack = false;
+	for (uint32_t f = 0; f < PL_FAMILY_COUNT; f++) {
+		enum pl_family family = (enum pl_family)f;
+		device |= x->device && pl_effect_find(s->constants, pl_effect_key(family, PL_SCOPE_DEVICE, 0, x->device));
+		arch |= x->arch && (pl_effect_find(s->constants, pl_effect_key(family, PL_SCOPE_ARCH, 0, x->arch)) ||
+		                    pl_effect_find(s->constants, pl_effect_key(family, PL_SCOPE_STACK_ARCH, x->stack, x->arch)));
+		stack |= pl_effect_find(s->constants, pl_effect_key(family, PL_SCOPE_STACK, x->stack, 0)) != NULL;
+	}
+	return device ? PL_KIN_MEASURED : arch ? PL_KIN_ARCH : stack ? PL_KIN_BACKEND : PL_KIN_NONE;
+}
+
+static void name_kin(struct pl_compile *c)
+{
+	struct pl_speed *s = c->s;
+	s->kinship = PL_KIN_MEASURED;
+	for (uint32_t i = 0; i < s->n_places; i++) {
+		enum pl_kinship k = kinship_of(s, &s->places[i].context);
+		if (s->places[i].first == PL_SPEED_HOST && k == PL_KIN_BACKEND)
+			k = PL_KIN_ARCH; /* CPUs have no rows of their own: their stack is their kind */
+		s->kinship = k > s->kinship ? k : s->kinship;
+	}
+	static const char *const texts[] = {PL_N_("constants fitted on measurements of this device"),
+	                                    PL_N_("no measurement of this device: constants of its architecture"),
+	                                    PL_N_("no measurement of this architecture: constants of its backend"),
+	                                    PL_N_("no measurement of this backend: assumed constants")};
+	s->kin_text = pl_tr(texts[s->kinship]);
+}
+
+static void compile_graph(struct pl_compile *c)
+{
+	const struct pl_graph *g = &c->m->graph;
+	if (!g->n_ops) {
+		c->s->unknown = pl_arena_printf(c->a, pl_tr("the step of '%s' (%s) is not known"), c->m->name, c->m->arch);
+		return;
+	}
+	for (uint32_t i = 0; i < g->n_ops && !c->s->unknown && !pl_arena_failed(c->a); i++)
+		pl_op_terms(c, &g->ops[i]);
+	if (c->s->unknown || pl_arena_failed(c->a))
+		return;
+	engine_terms(c);
+	widen_places(c);
+	name_kin(c);
+}
+
+int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, const struct pl_speed **ret_speed,
+                     struct pl_err *err)
+{
+	struct pl_speed *s = PL_NEW(a, struct pl_speed);
+	if (!s)
+		return pl_fail(err, PL_ERR_NOMEM, setup->model->name, "out of memory while planning");
+	s->setup = *setup;
+	s->constants = setup->constants ? setup->constants : pl_constants_shipped();
+	struct pl_compile c = {.a = a, .m = setup->model, .hw = setup->machine, .p = setup->params, .l = setup->layout, .s = s,
+	                       .host_place = -1, .last_place = -1};
+	memset(c.device_place, 0xff, sizeof c.device_place);
+	c.llama = !setup->engine || !strcmp(setup->engine->id, "llama.cpp");
+	c.activation_bytes = c.llama ? 4 : 2;
+	s->weight_bytes = setup->weight_bytes > 0 ? setup->weight_bytes : own_bytes(c.m);
+	c.scale_bytes = s->weight_bytes / own_bytes(c.m);
+	ranks(&c);
+	c.streams = c.llama && has_gpu_layers(&c) && !c.p->no_op_offload && !c.hw->devices[0].unified_memory;
+	s->n_ubatch = c.llama ? c.p->n_ubatch : c.p->max_num_batched_tokens;
+	s->n_replicas = c.p->data_parallel ? c.p->data_parallel : 1;
+	s->pipelined_prefill = c.llama && !c.row_split && c.hw->n_devices > 1;
+	compile_graph(&c);
+	s->terms = c.terms;
+	s->n_terms = c.n_terms;
+	if (pl_arena_failed(a))
+		return pl_fail(err, PL_ERR_NOMEM, setup->model->name, "out of memory while planning");
+	*ret_speed = s;
+	return 0;
+}
+
+const char *pl_speed_unknown(const struct pl_speed *s)
+{
+	return s->unknown;
+}

@@ -1,0 +1,46 @@
+/* Parts of the compilation, inside the room. */
+#ifndef PLIMSOLL_SPEED_COMPILE_H
+#define PLIMSOLL_SPEED_COMPILE_H
+
+#include "speed/speed.h"
+
+struct pl_compile {
+	struct pl_arena *a;
+	const struct pl_model *m;
+	const struct pl_machine *hw;
+	const struct pl_params *p;
+	const struct pl_layout *l;
+	struct pl_speed *s;
+	struct pl_term *terms;
+	uint32_t n_terms, cap_terms;
+	double scale_bytes;     /* stated size over the model's own */
+	double activation_bytes; /* of one value between operations: 4 llama.cpp, 2 others */
+	int16_t host_place;     /* -1 until something is computed there */
+	int16_t device_place[PL_MAX_DEVICES];
+	uint32_t tp, pp, ep;    /* ranks that share a layer, stages, ranks experts are dealt out to */
+	bool row_split;         /* llama.cpp cuts matrices over tp devices, all else stays where its layer is */
+	uint32_t attn_ranks;    /* ranks that share the heads */
+	int16_t last_place;     /* where the previous operation was computed, -1 at the start */
+	bool streams;           /* batches of many rows stream the CPU's weights to the first GPU (llama.cpp's op offload) */
+	bool llama;             /* llama.cpp's family: layers on devices, experts on the CPU */
+};
+
+/* Adds a term, merged with an equal one. */
+void pl_term_add(struct pl_compile *c, const struct pl_term *t, double n);
+double pl_at(const struct pl_compile *c, uint32_t place, enum pl_family f, enum pl_dtype type);
+
+/* speed/places.c: the place of a device (-1: the CPU), made on first use. */
+uint32_t pl_place_of(struct pl_compile *c, int device);
+/* The peak a matrix of this type is multiplied at. */
+double pl_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type);
+/* One direction of the slot of a device. */
+double pl_pcie_bytes_per_s(const struct pl_device *d);
+
+/* speed/ops.c: terms of one operation. */
+void pl_op_terms(struct pl_compile *c, const struct pl_op *op);
+
+/* speed/collective.c: the sum over ranks after an operation, and the hand-over when the place changes. */
+void pl_reduce_term(struct pl_compile *c, uint32_t place, double row_bytes);
+void pl_hop_term(struct pl_compile *c, uint32_t from, uint32_t to, double row_bytes);
+
+#endif

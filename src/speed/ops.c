@@ -1,0 +1,299 @@
+/* Terms of one operation: bytes and FLOP of its exact tensors, divided by what its place reaches. */
+#include <math.h>
+
+#include "speed/compile.h"
+
+double pl_at(const struct pl_compile *c, uint32_t place, enum pl_family f, enum pl_dtype type)
+{
+	return pl_constant(c->s->constants, f, &c->s->places[place].context, type);
+}
+
+static uint32_t width(const struct pl_compile *c, uint32_t value)
+{
+	return c->m->graph.values[value].width;
+}
+
+static double values_bytes(const struct pl_compile *c, const struct pl_op *op)
+{
+	double n = width(c, op->out);
+	for (uint32_t i = 0; i < op->n_in; i++)
+		n += width(c, op->in[i]);
+	return n * c->activation_bytes;
+}
+
+static int layer_device(const struct pl_compile *c, int32_t layer)
+{
+	if (layer < 0 || !c->l->layer_device)
+		return c->hw->n_devices ? 0 : -1;
+	return c->l->layer_device[layer];
+}
+
+/* The output layer: llama.cpp counts it as one more layer on the GPU; serving engines keep it on the last stage. */
+static int output_device(const struct pl_compile *c)
+{
+	uint32_t n = c->m->n_layers;
+	if (!c->hw->n_devices || !n)
+		return -1;
+	if (c->llama && c->p->n_gpu_layers >= 0 && (uint32_t)c->p->n_gpu_layers <= n + c->m->n_layers_mtp)
+		return -1;
+	return layer_device(c, (int32_t)n - 1);
+}
+
+static int op_device(const struct pl_compile *c, const struct pl_op *op)
+{
+	if (op->layer < 0)
+		return op->kind == PL_OP_EMBED ? -1 : output_device(c);
+	bool expert = op->kind == PL_OP_EXPERTS;
+	if (expert && c->llama && op->layer < c->p->n_cpu_moe)
+		return -1;
+	return layer_device(c, op->layer);
+}
+
+/* Share of a tensor one of n ranks holds. */
+static double share(const struct pl_compile *c, const struct pl_tensor *t)
+{
+	double n = c->tp;
+	if (c->row_split)
+		return t->n_dims > 1 ? 1 / n : 1;
+	switch (pl_role_info(t->role)->shard) {
+	case PL_SHARD_REPLICATE:
+		return 1;
+	case PL_SHARD_KV_HEADS: {
+		uint32_t kv = t->layer >= 0 ? c->m->layers[t->layer].n_head_kv : 0;
+		return kv && n > kv ? 1.0 / kv : 1 / n;
+	}
+	case PL_SHARD_EXPERT:
+		return 1 / (c->ep > c->tp ? (double)c->ep : n);
+	case PL_SHARD_COLUMN:
+	case PL_SHARD_ROW:
+	case PL_SHARD_VOCAB:
+		return 1 / n;
+	}
+	return 1;
+}
+
+static const struct pl_tensor *matrix(const struct pl_compile *c, const struct pl_op *op)
+{
+	for (uint32_t i = 0; i < op->n_weights; i++)
+		if (!c->m->tensors[op->weights[i]].is_bias)
+			return &c->m->tensors[op->weights[i]];
+	return NULL;
+}
+
+static enum pl_cause cause_of(const struct pl_tensor *t, enum pl_op_kind kind)
+{
+	if (kind == PL_OP_LM_HEAD)
+		return PL_CAUSE_LM_HEAD;
+	return t->group == PL_GROUP_EXPERT || t->group == PL_GROUP_ROUTER ? PL_CAUSE_EXPERTS : PL_CAUSE_GEMM;
+}
+
+/* llama.cpp multiplies batches of at least 32 rows on the GPU even when the weights live in RAM: they are copied over PCIe
+ * for it (GGML_OP_OFFLOAD_MIN_BATCH, ggml-cuda.cu). Fewer rows are computed by the CPU. */
+enum { OFFLOAD_MIN_ROWS = 32 };
+static const double forever = 1e18;
+
+static void add_maybe_streamed(struct pl_compile *c, struct pl_term *term, const struct pl_tensor *t, double bytes)
+{
+	if (!c->streams || c->s->places[term->place].first != PL_SPEED_HOST) {
+		pl_term_add(c, term, 1);
+		return;
+	}
+	term->rows_max = OFFLOAD_MIN_ROWS;
+	pl_term_add(c, term, 1);
+	uint32_t gpu = pl_place_of(c, 0);
+	const struct pl_place *host = &c->s->places[term->place], *p = &c->s->places[gpu];
+	double faster = pl_peak(c, p, t->type) * pl_at(c, gpu, PL_F_GEMM_EFF, t->type) /
+	                (pl_peak(c, host, t->type) * pl_at(c, term->place, PL_F_GEMM_EFF, t->type));
+	term->rows_min = OFFLOAD_MIN_ROWS;
+	term->rows_max = forever;
+	term->cause = PL_CAUSE_HOST_LINK;
+	term->place = gpu;
+	term->weights_s = bytes / (pl_pcie_bytes_per_s(&c->hw->devices[0]) * pl_at(c, gpu, PL_F_PCIE_EFF, PL_DTYPE_UNKNOWN));
+	term->row_compute_s /= faster;
+	pl_term_add(c, term, 1);
+}
+
+static void linear(struct pl_compile *c, const struct pl_op *op, uint32_t place)
+{
+	const struct pl_tensor *t = matrix(c, op);
+	if (!t)
+		return;
+	const struct pl_place *p = &c->s->places[place];
+	double part = share(c, t), bytes = (double)t->bytes * c->scale_bytes * part;
+	struct pl_term term = {.kind = PL_TERM_GEMM, .cause = cause_of(t, op->kind), .place = place};
+	term.rows = op->kind == PL_OP_LM_HEAD ? PL_TERM_OUTPUT : PL_TERM_NEW;
+	term.weights_s = bytes / (p->bytes_per_s * pl_at(c, place, PL_F_READ_EFF, t->type));
+	term.row_memory_s = values_bytes(c, op) / (p->bytes_per_s * pl_at(c, place, PL_F_ELEM_EFF, PL_DTYPE_UNKNOWN));
+	term.row_compute_s = 2 * (double)t->n_elems * part / (pl_peak(c, p, t->type) * pl_at(c, place, PL_F_GEMM_EFF, t->type));
+	term.half_rows = pl_at(c, place, PL_F_GEMM_HALF, PL_DTYPE_UNKNOWN);
+	term.fixed_s = pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
+	add_maybe_streamed(c, &term, t, bytes);
+	if (c->tp > 1 && (c->row_split || pl_role_info(t->role)->shard == PL_SHARD_ROW))
+		pl_reduce_term(c, place, (double)width(c, op->out) * 2);
+}
+
+static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
+{
+	const struct pl_tensor *t = matrix(c, op);
+	const struct pl_layer *l = op->layer >= 0 ? &c->m->layers[op->layer] : NULL;
+	if (!t || !l || !l->n_expert)
+		return;
+	const struct pl_place *p = &c->s->places[place];
+	double part = share(c, t), bytes = (double)t->bytes * c->scale_bytes * part;
+	double read = pl_at(c, place, PL_F_READ_EFF, t->type) * pl_at(c, place, PL_F_EXPERT_READ, PL_DTYPE_UNKNOWN);
+	double compute = pl_at(c, place, PL_F_GEMM_EFF, t->type) * pl_at(c, place, PL_F_EXPERT_GEMM, PL_DTYPE_UNKNOWN);
+	struct pl_term term = {.kind = PL_TERM_EXPERTS, .cause = PL_CAUSE_EXPERTS, .place = place};
+	term.n_expert = l->n_expert;
+	term.n_expert_used = l->n_expert_used;
+	term.weights_s = bytes / (p->bytes_per_s * read);
+	term.row_memory_s = ((double)t->ne[0] + (double)t->ne[1]) * c->activation_bytes /
+	                    (p->bytes_per_s * pl_at(c, place, PL_F_ELEM_EFF, PL_DTYPE_UNKNOWN));
+	term.row_compute_s = 2 * (double)t->n_elems / l->n_expert * part / (pl_peak(c, p, t->type) * compute);
+	term.half_rows = pl_at(c, place, PL_F_GEMM_HALF, PL_DTYPE_UNKNOWN);
+	term.fixed_s = pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
+	add_maybe_streamed(c, &term, t, bytes);
+	if (t->role == PL_ROLE_EXPERT_DOWN && (c->tp > 1 || c->ep > 1))
+		pl_reduce_term(c, place, (double)t->ne[1] * 2);
+}
+
+static double cache_bits(enum pl_dtype t)
+{
+	return t == PL_DTYPE_UNKNOWN ? 16 : pl_dtype_bits(t);
+}
+
+/* Bytes of one cached token of a layer on one rank, and FLOP of one query against one key. Latent attention reads one
+ * latent for all heads; a prompt may be computed from expanded keys (serving engines) or on the latent (llama.cpp). */
+static void attention(struct pl_compile *c, const struct pl_op *op, uint32_t place)
+{
+	const struct pl_layer *l = &c->m->layers[op->layer];
+	const struct pl_place *p = &c->s->places[place];
+	double ranks = c->attn_ranks, heads = l->n_head / ranks, kv_heads = l->n_head_kv > ranks ? l->n_head_kv / ranks : 1;
+	double k = cache_bits(c->p->type_k) / 8, v = cache_bits(c->p->type_v) / 8, bytes, decode, prefill;
+	if (l->attn == PL_ATTN_MLA) {
+		bytes = ((double)l->kv_lora + l->d_rope) * k;
+		decode = 2 * heads * (2.0 * l->kv_lora + l->d_rope);
+		prefill = c->llama ? decode : 2 * heads * ((double)l->d_nope + l->d_rope + l->d_v);
+	} else {
+		bytes = kv_heads * (l->d_k * k + l->d_v * v);
+		decode = prefill = 2 * heads * ((double)l->d_k + l->d_v);
+	}
+	double flops = p->peak16_flops_per_s * pl_at(c, place, PL_F_ATTN_EFF, PL_DTYPE_UNKNOWN);
+	enum pl_dtype type = c->p->type_k == PL_DTYPE_F16 ? PL_DTYPE_UNKNOWN : c->p->type_k;
+	struct pl_term term = {.kind = PL_TERM_ATTENTION, .cause = PL_CAUSE_ATTENTION, .place = place};
+	term.cached_s = bytes / (p->bytes_per_s * pl_at(c, place, PL_F_KV_READ_EFF, type));
+	term.pair_decode_s = decode / flops;
+	term.pair_prefill_s = prefill / flops;
+	term.window_tokens = l->window_tokens ? l->window_tokens : l->indexer_topk;
+	term.fixed_s = pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
+	pl_term_add(c, &term, 1);
+}
+
+/* The indexer of sparse attention scores every cached token. */
+static void indexer(struct pl_compile *c, const struct pl_op *op, uint32_t place)
+{
+	const struct pl_layer *l = &c->m->layers[op->layer];
+	const struct pl_place *p = &c->s->places[place];
+	struct pl_term term = {.kind = PL_TERM_ATTENTION, .cause = PL_CAUSE_ATTENTION, .place = place};
+	term.cached_s = (double)l->indexer_dim * (c->llama ? 2 : 1) / (p->bytes_per_s * pl_at(c, place, PL_F_KV_READ_EFF, PL_DTYPE_UNKNOWN));
+	term.pair_decode_s = term.pair_prefill_s = 2.0 * l->indexer_heads * l->indexer_dim /
+	                                           (p->peak16_flops_per_s * pl_at(c, place, PL_F_ATTN_EFF, PL_DTYPE_UNKNOWN));
+	term.fixed_s = 2 * pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
+	pl_term_add(c, &term, 1);
+}
+
+/* Elements of the recurrent state of one sequence. */
+static double state_elems(const struct pl_layer *l)
+{
+	switch (l->rec) {
+	case PL_REC_MAMBA1:
+	case PL_REC_MAMBA2:
+		return (double)l->d_inner * l->d_state;
+	case PL_REC_DELTANET:
+	case PL_REC_KDA:
+	case PL_REC_RWKV:
+	case PL_REC_LIGHTNING:
+		return (double)l->rec_heads * l->rec_d_k * l->rec_d_v;
+	case PL_REC_SHORTCONV:
+	case PL_REC_NONE:
+		break;
+	}
+	return 0;
+}
+
+/* A scan reads and writes its state once a step and does about 8 FLOP an element and token (decay, outer product,
+ * query, delta rule); convolutions are passes over values. */
+static void scan(struct pl_compile *c, const struct pl_op *op, uint32_t place)
+{
+	const struct pl_layer *l = &c->m->layers[op->layer];
+	const struct pl_place *p = &c->s->places[place];
+	double elems = state_elems(l) / c->attn_ranks;
+	struct pl_term term = {.kind = PL_TERM_SCAN, .cause = PL_CAUSE_RECURRENT, .place = place};
+	term.sequence_s = 2 * 4 * elems / (p->bytes_per_s * pl_at(c, place, PL_F_ELEM_EFF, PL_DTYPE_UNKNOWN));
+	term.row_compute_s = 8 * elems / (p->peak16_flops_per_s * pl_at(c, place, PL_F_SCAN_EFF, PL_DTYPE_UNKNOWN));
+	term.fixed_s = 3 * pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
+	pl_term_add(c, &term, 1);
+}
+
+static void pass(struct pl_compile *c, const struct pl_op *op, uint32_t place, enum pl_cause cause, double launches)
+{
+	const struct pl_place *p = &c->s->places[place];
+	struct pl_term term = {.kind = PL_TERM_ROWS, .cause = cause, .place = place};
+	double times = c->m->graph.values[op->out].rows == PL_ROWS_ROUTED && op->layer >= 0
+	                   ? c->m->layers[op->layer].n_expert_used
+	                   : 1;
+	term.row_memory_s = times * values_bytes(c, op) / (p->bytes_per_s * pl_at(c, place, PL_F_ELEM_EFF, PL_DTYPE_UNKNOWN));
+	term.fixed_s = launches * pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
+	pl_term_add(c, &term, 1);
+}
+
+void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
+{
+	if (op->kind == PL_OP_EMBED)
+		return; /* a few rows, on the host or the first device: within the step's own overhead */
+	uint32_t place = pl_place_of(c, op_device(c, op));
+	if (c->s->n_places > PL_MAX_PLACES)
+		return;
+	if (c->last_place >= 0 && (uint32_t)c->last_place != place)
+		pl_hop_term(c, (uint32_t)c->last_place, place, (double)c->m->n_embd * c->activation_bytes);
+	c->last_place = (int16_t)place;
+	switch (op->kind) {
+	case PL_OP_LINEAR:
+	case PL_OP_LM_HEAD:
+		linear(c, op, place);
+		break;
+	case PL_OP_EXPERTS:
+		routed(c, op, place);
+		break;
+	case PL_OP_ROUTER: /* logits, softmax, top k, weights */
+		linear(c, op, place);
+		pass(c, op, place, PL_CAUSE_EXPERTS, 3);
+		break;
+	case PL_OP_ATTENTION:
+		if (op->layer >= 0)
+			attention(c, op, place);
+		break;
+	case PL_OP_INDEXER:
+		if (op->layer >= 0)
+			indexer(c, op, place);
+		break;
+	case PL_OP_SCAN:
+		if (op->layer >= 0)
+			scan(c, op, place);
+		break;
+	case PL_OP_CONV:
+		pass(c, op, place, PL_CAUSE_RECURRENT, 2);
+		break;
+	case PL_OP_NORM:
+	case PL_OP_ROPE:
+	case PL_OP_KV_STORE:
+	case PL_OP_GLU:
+	case PL_OP_ADD:
+	case PL_OP_COMBINE:
+	case PL_OP_POOL:
+		pass(c, op, place, PL_CAUSE_ELEMENTWISE, 1);
+		break;
+	case PL_OP_EMBED:
+	case PL_OP_COUNT:
+		break;
+	}
+}

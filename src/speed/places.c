@@ -1,0 +1,159 @@
+/* What the machine offers: bandwidth, peaks and links of the places that compute. */
+#include <math.h>
+#include <string.h>
+#include <strings.h>
+
+#include <plimsoll/catalog.h>
+
+#include "speed/compile.h"
+
+/* RAM when nobody says how fast: two channels of DDR4-3200, the commonest board. */
+static const double assumed_ram_bytes_per_s = 51.2e9;
+enum { ASSUMED_CORES = 8 };
+
+static double known_or(double x, double otherwise)
+{
+	return isnan(x) ? otherwise : x;
+}
+
+static double larger(double x, double y)
+{
+	return x > y ? x : y;
+}
+
+static uint32_t gpu_index(const struct pl_gpu *g)
+{
+	uint32_t n;
+	const struct pl_gpu *rows = pl_catalog_gpus(&n);
+	return g >= rows && g < rows + n ? (uint32_t)(g - rows) + 1 : 0; /* a row of the caller's own is no catalogued card */
+}
+
+/* Parts that run 16-bit floats slower than 32-bit ones (Pascal) are used at 32 bits. */
+static void gpu_peaks(const struct pl_gpu *g, struct pl_place *p)
+{
+	double p16 = known_or(g->fp16_flops_per_s, known_or(g->bf16_flops_per_s, 0));
+	p->peak16_flops_per_s = larger(p16, known_or(g->fp32_flops_per_s, 0));
+	p->peak8_flops_per_s = larger(p->peak16_flops_per_s, known_or(g->int8_ops_per_s, 0));
+	p->peak_fp8_flops_per_s = larger(p->peak16_flops_per_s, known_or(g->fp8_flops_per_s, 0));
+	p->peak4_flops_per_s = larger(p->peak_fp8_flops_per_s, known_or(g->fp4_flops_per_s, 0));
+	p->bytes_per_s = known_or(g->mem_bytes_per_s, 0);
+	p->power_w = known_or(g->tdp_w, 0);
+	p->idle_w = known_or(g->idle_w, 0);
+}
+
+static uint32_t new_place(struct pl_compile *c)
+{
+	return c->s->n_places++;
+}
+
+static enum pl_backend usual_backend(const struct pl_device *d)
+{
+	switch (d->vendor) {
+	case PL_VENDOR_AMD:
+		return PL_BACKEND_ROCM;
+	case PL_VENDOR_APPLE:
+		return PL_BACKEND_METAL;
+	case PL_VENDOR_INTEL:
+		return PL_BACKEND_SYCL;
+	default:
+		return PL_BACKEND_CUDA;
+	}
+}
+
+static void make_gpu(struct pl_compile *c, uint32_t place, int device)
+{
+	struct pl_place *p = &c->s->places[place];
+	const struct pl_device *d = &c->hw->devices[device];
+	const struct pl_speed_setup *s = &c->s->setup;
+	enum pl_backend b = s->backend ? s->backend : usual_backend(d);
+	p->first = (uint32_t)device;
+	p->n = 1;
+	p->context.stack = s->stack ? pl_stack_by_name(s->stack) : PL_STACK_UNKNOWN;
+	if (!p->context.stack)
+		p->context.stack = pl_stack_find(s->engine ? s->engine->id : "llama.cpp", b);
+	if (!d->gpu) {
+		c->s->unknown = pl_arena_printf(c->a, pl_tr("%s: its memory bandwidth and matrix FLOP/s are not known; name the card, "
+		                                            "or one that is like it"), d->name);
+		return;
+	}
+	gpu_peaks(d->gpu, p);
+	p->context.arch = pl_arch_index(d->gpu->arch);
+	p->context.device = gpu_index(d->gpu);
+	if (!(p->bytes_per_s > 0) || !(p->peak16_flops_per_s > 0))
+		c->s->unknown = pl_arena_printf(c->a, pl_tr("%s: nobody states its %s"), d->name,
+		                                p->bytes_per_s > 0 ? pl_tr("matrix FLOP/s") : pl_tr("memory bandwidth"));
+}
+
+/* The CPU computes with what a GPU of the same package would share: unified memory counts once. */
+static void make_host(struct pl_compile *c, uint32_t place)
+{
+	struct pl_place *p = &c->s->places[place];
+	const struct pl_machine *hw = c->hw;
+	const char *engine = c->s->setup.engine ? c->s->setup.engine->id : "llama.cpp";
+	uint32_t cores = c->s->setup.cpu_threads ? c->s->setup.cpu_threads : hw->cpu_cores;
+	p->first = PL_SPEED_HOST;
+	p->n = 1;
+	p->context.stack = PL_STACK_UNKNOWN;
+	if (c->s->setup.stack && pl_stack_backend(pl_stack_by_name(c->s->setup.stack)) == PL_BACKEND_CPU)
+		p->context.stack = pl_stack_by_name(c->s->setup.stack);
+	if (!p->context.stack)
+		p->context.stack = pl_stack_find(engine, PL_BACKEND_CPU);
+	p->bytes_per_s = hw->ram_bytes_per_s;
+	for (uint32_t i = 0; i < hw->n_devices && !(p->bytes_per_s > 0); i++)
+		if (hw->devices[i].unified_memory && hw->devices[i].gpu)
+			p->bytes_per_s = known_or(hw->devices[i].gpu->mem_bytes_per_s, 0);
+	if (!(p->bytes_per_s > 0)) {
+		p->bytes_per_s = assumed_ram_bytes_per_s;
+		c->s->ram_assumed = true;
+	}
+	double core = pl_constant(c->s->constants, PL_F_CORE_FLOPS, &p->context, PL_DTYPE_UNKNOWN);
+	p->peak16_flops_per_s = core * (cores ? cores : ASSUMED_CORES);
+	p->peak8_flops_per_s = p->peak4_flops_per_s = p->peak_fp8_flops_per_s = p->peak16_flops_per_s;
+}
+
+uint32_t pl_place_of(struct pl_compile *c, int device)
+{
+	int16_t *at = device < 0 ? &c->host_place : &c->device_place[device];
+	if (*at >= 0)
+		return (uint32_t)*at;
+	*at = (int16_t)new_place(c);
+	if (device < 0)
+		make_host(c, (uint32_t)*at);
+	else
+		make_gpu(c, (uint32_t)*at, device);
+	return (uint32_t)*at;
+}
+
+/* llama.cpp multiplies quantised weights in 8-bit integers on CUDA (MMQ), everything else in 16-bit floats; serving
+ * engines multiply FP8 and FP4 in their own units where the card has them, and unpack weight-only 4 bits to 16. */
+double pl_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type)
+{
+	const struct pl_dtype_info *d = pl_dtype_info(type);
+	if (c->llama) {
+		bool cuda = pl_stack_backend(p->context.stack) == PL_BACKEND_CUDA;
+		return cuda && d->block_elems > 1 ? p->peak8_flops_per_s : p->peak16_flops_per_s;
+	}
+	switch (type) {
+	case PL_DTYPE_F8_E4M3:
+	case PL_DTYPE_F8_E5M2:
+		return p->peak_fp8_flops_per_s;
+	case PL_DTYPE_I8:
+		return p->peak8_flops_per_s;
+	case PL_DTYPE_NVFP4:
+	case PL_DTYPE_F4:
+		return p->peak4_flops_per_s;
+	default:
+		return p->peak16_flops_per_s;
+	}
+}
+
+/* One direction of a PCIe slot: 128b/130b coding, gen 3 is 8 GT/s a lane, each generation doubles. */
+double pl_pcie_bytes_per_s(const struct pl_device *d)
+{
+	double gen = d->pcie_gen, lanes = d->pcie_lanes;
+	if (!(gen > 0))
+		gen = d->gpu ? known_or(d->gpu->pcie_gen, 4) : 4;
+	if (!(lanes > 0))
+		lanes = d->gpu ? known_or(d->gpu->pcie_lanes, 16) : 16;
+	return 1e9 * exp2(gen - 3) * (128.0 / 130.0) * lanes;
+}

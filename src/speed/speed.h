@@ -1,0 +1,72 @@
+/* A compiled speed: terms by place. Inside the room only. */
+#ifndef PLIMSOLL_SPEED_SPEED_H
+#define PLIMSOLL_SPEED_SPEED_H
+
+#include "speed/constants.h"
+
+enum { PL_MAX_PLACES = PL_SPEED_SLOTS };
+
+enum pl_term_kind {
+	PL_TERM_GEMM = 0,
+	PL_TERM_EXPERTS,
+	PL_TERM_ATTENTION,
+	PL_TERM_SCAN,
+	PL_TERM_ROWS,   /* passes over values: seconds a row */
+	PL_TERM_FIXED,  /* seconds a step, a sequence */
+	PL_TERM_MESSAGE /* latency plus bytes a row */
+};
+
+/* Rows a term works on. */
+enum pl_term_rows { PL_TERM_NEW = 0, PL_TERM_OUTPUT, PL_TERM_ROUTED };
+
+struct pl_curve; /* measured utilisation of one matrix multiplication (speed/curve.h) */
+
+/* n equal operations. Seconds throughout: bandwidths and peaks are already divided out. */
+struct pl_term {
+	enum pl_term_kind kind;
+	enum pl_cause cause;
+	enum pl_term_rows rows;
+	uint32_t place;
+	double n;
+	double weights_s;      /* reading all weights once (experts: all experts) */
+	double row_memory_s;   /* activations of one row */
+	double row_compute_s;  /* arithmetic of one row at many rows */
+	double half_rows;      /* rows at which half of that is reached */
+	double n_expert, n_expert_used;
+	double fixed_s;        /* beside the work, each time; FIXED: each step */
+	double sequence_s;     /* FIXED: each sequence; SCAN: state of one sequence */
+	double cached_s;       /* ATTENTION: reading one cached token of one sequence */
+	double pair_decode_s, pair_prefill_s; /* ATTENTION: arithmetic of one query against one key */
+	double window_tokens;  /* 0: all */
+	double rows_min, rows_max; /* counts only for rows_min ≤ rows < rows_max; 0, 0: always */
+	const struct pl_curve *curve; /* measured instead of the form above; NULL none */
+};
+
+/* A device, a group of devices that work as one, or the CPU. */
+struct pl_place {
+	uint32_t first, n; /* devices; first = PL_SPEED_HOST for the CPU */
+	struct pl_context context;
+	double bytes_per_s, peak16_flops_per_s, peak8_flops_per_s, peak4_flops_per_s, peak_fp8_flops_per_s;
+	double power_w, idle_w; /* of one device */
+};
+
+struct pl_speed {
+	const struct pl_term *terms;
+	uint32_t n_terms;
+	struct pl_place places[PL_MAX_PLACES];
+	uint32_t n_places;
+	const char *unknown;
+	struct pl_speed_setup setup; /* as compiled: pointers lent */
+	const struct pl_constants *constants;
+	enum pl_stack stack;
+	uint32_t n_ubatch;       /* prompt tokens of one pass */
+	bool pipelined_prefill;  /* passes overlap over the stages */
+	uint32_t n_replicas;     /* data parallel */
+	double request_s, host_weight_bytes, paged_frac;
+	double weight_bytes;
+	bool ram_assumed;        /* nobody says how fast the RAM is */
+	enum pl_kinship kinship;
+	const char *kin_text;
+};
+
+#endif

@@ -1,0 +1,186 @@
+/* What must hold for every speed, whatever the constants. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <math.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include <plimsoll/catalog.h>
+#include <plimsoll/plan.h>
+#include <plimsoll/speed.h>
+
+static const char *const models[] = {"Qwen/Qwen3-32B",       "llama3.1-8b",        "deepseek-ai/DeepSeek-R1",
+                                     "openai/gpt-oss-20b",   "google/gemma-2-9b-it", "Qwen/Qwen3-30B-A3B",
+                                     "Qwen/Qwen3-Next-80B-A3B-Instruct"};
+static const char *const machines[] = {"2x rtx3090, ram 64GiB", "rtx4090, ram 64GiB", "8x h200-sxm, ram 512GiB",
+                                       "cpu, ram 512GiB", "strix-halo"};
+
+static const struct pl_plan *plan(struct pl_arena *a, const char *model, const char *line)
+{
+	const struct pl_model_row *row;
+	struct pl_plan_request req = {.no_suggestions = true};
+	const struct pl_plan *p = NULL;
+	struct pl_err err = {0};
+	pl_params_default(&req.params);
+	req.params.n_ctx_tokens = 4096;
+	if (pl_engine_find("llama.cpp", &req.engine, &err) || pl_model_row_find(model, &row, &err) ||
+	    pl_model_from_config(a, row->id, row->config_json, row->config_len, "q4_k_m", &req.model, &err) ||
+	    pl_machine_parse(a, line, &req.machine, &err) || pl_plan_make(a, &req, &p, &err))
+		fail_msg("%s on %s: %s", model, line, err.msg);
+	return p;
+}
+
+static const struct pl_speed *compile(struct pl_arena *a, const struct pl_plan *p, const struct pl_machine *hw)
+{
+	struct pl_speed_setup setup = {.model = p->model, .machine = hw ? hw : p->machine, .engine = p->engine,
+	                               .params = &p->params, .layout = &p->layout};
+	const struct pl_speed *s = NULL;
+	struct pl_err err = {0};
+	if (pl_speed_compile(a, &setup, &s, &err))
+		fail_msg("%s: %s", p->model->name, err.msg);
+	return s;
+}
+
+static void each(void (*check)(struct pl_arena *, const struct pl_plan *))
+{
+	for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+		for (size_t j = 0; j < sizeof machines / sizeof *machines; j++) {
+			struct pl_arena *a = pl_arena_new(0);
+			check(a, plan(a, models[i], machines[j]));
+			pl_arena_free(a);
+		}
+}
+
+static void check_causes(struct pl_arena *a, const struct pl_plan *p)
+{
+	struct pl_batch b = {.prefill_tokens = 300, .prefill_past_tokens = 100, .decode_seqs = 4, .decode_depth_tokens = 1000};
+	struct pl_step_cost c;
+	double sum = 0;
+	pl_step(compile(a, p, NULL), &b, &c);
+	for (int i = 0; i < PL_CAUSE_COUNT; i++) {
+		assert_true(c.cause_s[i] >= 0);
+		sum += c.cause_s[i];
+	}
+	assert_true(c.total_s > 0);
+	assert_true(fabs(sum / c.total_s - 1) < 1e-9);
+	assert_true(c.stage_s <= c.total_s * (1 + 1e-9));
+}
+
+static void causes_sum_to_the_total(void **state)
+{
+	(void)state;
+	each(check_causes);
+}
+
+/* Every step takes longer with more of anything. */
+static void check_growth(struct pl_arena *a, const struct pl_plan *p)
+{
+	const struct pl_speed *s = compile(a, p, NULL);
+	double last = 0;
+	for (double depth = 0; depth <= 65536; depth = depth * 2 + 512) {
+		double t = pl_step_s(s, &(struct pl_batch){.decode_seqs = 1, .decode_depth_tokens = depth});
+		assert_true(t >= last);
+		last = t;
+	}
+	last = 0;
+	for (double n = 1; n <= 16; n++) {
+		double t = pl_step_s(s, &(struct pl_batch){.decode_seqs = n, .decode_depth_tokens = 500});
+		assert_true(t > last);
+		last = t;
+	}
+	last = 0;
+	for (double n = 64; n <= 8192; n *= 2) {
+		double t = pl_step_s(s, &(struct pl_batch){.prefill_tokens = n});
+		assert_true(t > last);
+		last = t;
+	}
+}
+
+static void more_work_takes_longer(void **state)
+{
+	(void)state;
+	each(check_growth);
+}
+
+static void check_bandwidth(struct pl_arena *a, const struct pl_plan *p)
+{
+	if (!p->machine->n_devices)
+		return;
+	struct pl_machine hw = *p->machine;
+	struct pl_gpu slow = *hw.devices[0].gpu, fast;
+	fast = slow;
+	fast.mem_bytes_per_s *= 2;
+	struct pl_device *with_slow = PL_NEW_N(a, struct pl_device, hw.n_devices), *with_fast = PL_NEW_N(a, struct pl_device, hw.n_devices);
+	for (uint32_t i = 0; i < hw.n_devices; i++) {
+		with_slow[i] = with_fast[i] = hw.devices[i];
+		with_slow[i].gpu = &slow;
+		with_fast[i].gpu = &fast;
+	}
+	struct pl_batch b = {.decode_seqs = 1, .decode_depth_tokens = 2000};
+	hw.devices = with_slow;
+	double t_slow = pl_step_s(compile(a, p, &hw), &b);
+	hw.devices = with_fast;
+	assert_true(pl_step_s(compile(a, p, &hw), &b) < t_slow);
+}
+
+static void more_bandwidth_is_never_slower(void **state)
+{
+	(void)state;
+	each(check_bandwidth);
+}
+
+static void one_rank_is_none(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	struct pl_plan p = *plan(a, "llama3.1-8b", "rtx4090, ram 64GiB");
+	struct pl_batch b = {.prefill_tokens = 512, .decode_seqs = 2, .decode_depth_tokens = 100};
+	double none = pl_step_s(compile(a, &p, NULL), &b);
+	p.params.tensor_parallel = p.params.pipeline_parallel = p.params.data_parallel = 1;
+	assert_true(pl_step_s(compile(a, &p, NULL), &b) == none);
+	pl_arena_free(a);
+}
+
+static void an_unknown_card_says_what_it_needs(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = compile(a, plan(a, "llama3.1-8b", "gpu-24GiB, ram 64GiB"), NULL);
+	assert_non_null(pl_speed_unknown(s));
+	assert_non_null(strstr(pl_speed_unknown(s), "bandwidth"));
+	assert_true(isnan(pl_step_s(s, &(struct pl_batch){.decode_seqs = 1})));
+	pl_arena_free(a);
+}
+
+/* A step must stay cheap: simulators call it millions of times. 20 µs leave room for sanitizers and busy machines. */
+static void a_step_is_cheap(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = compile(a, plan(a, "Qwen/Qwen3-30B-A3B", "rtx4090, ram 64GiB"), NULL);
+	enum { ROUNDS = 20000 };
+	double sum = 0;
+	clock_t start = clock();
+	for (int i = 0; i < ROUNDS; i++)
+		sum += pl_step_s(s, &(struct pl_batch){.decode_seqs = 1 + i % 8, .decode_depth_tokens = i});
+	double us = (double)(clock() - start) / CLOCKS_PER_SEC / ROUNDS * 1e6;
+	print_message("pl_step: %.2f µs\n", us);
+	assert_true(sum > 0 && us < 20);
+	pl_arena_free(a);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(causes_sum_to_the_total),  cmocka_unit_test(more_work_takes_longer),
+	    cmocka_unit_test(more_bandwidth_is_never_slower), cmocka_unit_test(one_rank_is_none),
+	    cmocka_unit_test(an_unknown_card_says_what_it_needs), cmocka_unit_test(a_step_is_cheap),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

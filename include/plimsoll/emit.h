@@ -13,6 +13,7 @@ struct pl_emit_options {
 	const char *host;        /* address that answers; NULL: 127.0.0.1 */
 	uint16_t port;           /* first port; 0: the engine's own */
 	uint32_t replicas;       /* copies of the plan behind one load balancer; 0: 1 */
+	uint32_t n_host_gpus;    /* GPUs of the host that all replicas share; 0: those of the plan's machine */
 	double power_cap_w;      /* of each GPU; 0: none */
 };
 
@@ -32,6 +33,7 @@ struct pl_emitter {
 	const char *id;      /* "compose" */
 	const char *aliases; /* space-separated */
 	const char *summary; /* for --help, to be translated */
+	bool one_host;       /* all replicas run on one machine, each on GPUs of its own */
 	int (*emit)(struct pl_arena *a, const struct pl_plan *plan, const struct pl_emit_options *o,
 	            struct pl_emit_result *ret, struct pl_err *err);
 };

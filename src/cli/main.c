@@ -28,6 +28,11 @@ const struct pl_cmd pl_commands[] = {
            "error by metric and class. Rows that cannot be predicted are counted with the reason; rows that break physics are flagged by "
            "the rules of docs/validation.md."),
      1, 1, cmd_validate},
+    {C_EMIT, "emit", "FORMAT MODEL [OPTIONS]", PL_N_("the plan as compose, kubernetes, lws, systemd, slurm, ray or shell files"),
+     PL_N_("Plans MODEL as 'plimsoll plan' does and writes what starts it: GPUs pinned, memory limits from the plan, health checks, a load "
+           "balancer in front of replicas. FORMAT is compose, kubernetes, lws, systemd, slurm, ray or shell. Files are printed, or written "
+           "to the folder of -o."),
+     2, 2, cmd_emit},
     {0, NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 

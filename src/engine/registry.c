@@ -4,6 +4,7 @@
 #include <plimsoll/engine.h>
 
 #include "base/checked.h"
+#include "base/words.h"
 #include "engine/engines.h"
 
 /* In order of preference for a GGUF file. */
@@ -17,24 +18,12 @@ const struct pl_engine *const *pl_engines(void)
 	return engines;
 }
 
-static bool word_in(const char *list, const char *word)
-{
-	size_t len = strlen(word);
-	for (const char *p = list; len && p && *p; p += strspn(p, " ")) {
-		size_t n = strcspn(p, " ");
-		if (n == len && !strncasecmp(p, word, n))
-			return true;
-		p += n;
-	}
-	return false;
-}
-
 int pl_engine_find(const char *name, const struct pl_engine **ret_engine, struct pl_err *err)
 {
 	char known[256] = "";
 	size_t used = 0;
 	for (uint32_t i = 0; engines[i]; i++) {
-		if (!strcasecmp(engines[i]->id, name) || word_in(engines[i]->aliases, name)) {
+		if (!strcasecmp(engines[i]->id, name) || pl_word_in(engines[i]->aliases, name)) {
 			*ret_engine = engines[i];
 			return 0;
 		}

@@ -3,7 +3,7 @@
 
 #include "emit/emitters.h"
 #include "emit/job.h"
-#include "report/report.h"
+#include "engine/argv.h"
 
 enum { RAY_PORT = 6379, SGLANG_PORT = 20000 };
 

@@ -3,7 +3,7 @@
 
 #include "emit/emitters.h"
 #include "emit/job.h"
-#include "report/report.h"
+#include "engine/argv.h"
 
 static int emit(struct pl_arena *a, const struct pl_plan *plan, const struct pl_emit_options *o, struct pl_emit_result *ret,
                 struct pl_err *err)

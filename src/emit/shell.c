@@ -3,7 +3,7 @@
 
 #include "emit/emitters.h"
 #include "emit/job.h"
-#include "report/report.h"
+#include "engine/argv.h"
 
 static const char *one(struct pl_emit_job *j, uint32_t r, struct pl_err *err)
 {

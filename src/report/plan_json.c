@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 
+#include "engine/argv.h"
 #include "report/report.h"
 
 /* JSON integers are signed: sizes above 2^63 (the "larger than any machine" value) become the largest integer. */

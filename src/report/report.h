@@ -20,7 +20,5 @@ void pl_report_plan_text(FILE *out, const struct pl_plan *plan, const struct pl_
 struct json_t *pl_report_plan_json(const struct pl_plan *plan);
 /* A line that a POSIX shell reads as exactly these words: safe with spaces, quotes, newlines, `$()` and `;`. */
 void pl_report_argv(FILE *out, const struct pl_argv *argv, int columns);
-/* The same on one line, in the arena. */
-const char *pl_argv_line(struct pl_arena *a, const struct pl_argv *argv);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "engine/argv.h"
 #include "report/report.h"
 
 /* Words that a shell would interpret if it got the chance. */

@@ -36,7 +36,7 @@ install: build ## program, library, headers, man pages, completion: PREFIX, DEST
 
 accept: build ## take today's output as the expected one (then review the diff)
 	@tests/golden/run.py $(BUILD)/plimsoll --accept
-	@tests/docs/run.py $(BUILD)/plimsoll --accept
+	@tests/golden/run.py $(BUILD)/plimsoll --accept --docs
 
 format: ## clang-format what changed since the last commit
 	@tools/setup long

@@ -239,6 +239,10 @@ static int device_part(struct line *l, char *part)
 		return rc;
 	if (is_cpu_only(part))
 		return 0;
+	if (!strncasecmp(part, "cpu ", 4)) { /* "cpu epyc 9654": no GPU, and which CPU */
+		l->m->cpu = pl_arena_strdup(l->a, trim(part + 4));
+		return 0;
+	}
 	rc = sized_card(l, part, count, &is);
 	if (rc || is)
 		return rc;
@@ -381,6 +385,16 @@ static int attribute(struct line *l, char *part)
 
 /* ---- the whole -------------------------------------------------------------------------------------------------- */
 
+/* As their makers write them. */
+static const char *link_name(const char *link)
+{
+	static const char *const names[][2] = {{"nvlink", "NVLink"}, {"nvswitch", "NVSwitch"}, {"xgmi", "xGMI"}, {"pcie", "PCIe"}, {"hccs", "HCCS"}};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (!strcasecmp(link, names[i][0]))
+			return names[i][1];
+	return link;
+}
+
 static const char *describe(struct line *l)
 {
 	char b[PL_FMT_MAX];
@@ -400,7 +414,7 @@ static const char *describe(struct line *l)
 	if (text && !l->n_devices)
 		text = pl_arena_printf(l->a, "%s%s", text, pl_tr("no GPU"));
 	if (text && m->link && *m->link)
-		text = pl_arena_printf(l->a, "%s, %s", text, m->link);
+		text = pl_arena_printf(l->a, "%s, %s", text, link_name(m->link));
 	if (text && l->pcie_gen > 0)
 		text = l->pcie_lanes > 0 ? pl_arena_printf(l->a, "%s, PCIe %g x%g", text, l->pcie_gen, l->pcie_lanes)
 		                         : pl_arena_printf(l->a, "%s, PCIe %g", text, l->pcie_gen);

@@ -68,8 +68,8 @@ const struct pl_cmd *pl_command_find(const char *name, struct pl_err *err);
 int pl_cli_fail(const struct pl_err *err);
 
 /* Texts made from the tables (cli/help.c). */
-void pl_help_program(FILE *out);
-void pl_help_command(FILE *out, const struct pl_cmd *cmd);
+void pl_help_program(FILE *out, int columns);
+void pl_help_command(FILE *out, const struct pl_cmd *cmd, int columns);
 void pl_man_page(FILE *out, const struct pl_cmd *cmd); /* NULL: plimsoll(1) itself */
 bool pl_completion(FILE *out, const char *shell);      /* bash, zsh or fish */
 

@@ -14,7 +14,7 @@
 #define _(s) pl_tr(s)
 
 /* An entry is a list of named values: printed as lines or as JSON. */
-enum unit { U_TEXT, U_BYTES, U_BANDWIDTH, U_TFLOPS, U_WATT, U_USD, U_USD_H, U_PLAIN, U_SECONDS };
+enum unit { U_TEXT, U_BYTES, U_BANDWIDTH, U_FLOPS, U_OPS, U_WATT, U_USD, U_USD_H, U_PLAIN, U_SECONDS, U_FLAG };
 
 struct field {
 	const char *name, *key;
@@ -28,11 +28,26 @@ static bool stated(const struct field *f)
 	return f->unit == U_TEXT ? f->text && *f->text : !isnan(f->value);
 }
 
+/* A flag is a word for people, nothing when it need not be said, and true or false in JSON. */
+static bool said(const struct field *f)
+{
+	return f->unit == U_FLAG ? f->text && *f->text : stated(f);
+}
+
+/* Peaks of arithmetic: tera, from a thousand on peta. */
+static void print_peak(FILE *out, double per_s, const char *what)
+{
+	char b[PL_FMT_MAX];
+	bool peta = per_s >= 999.5e12;
+	(void)fprintf(out, "%s %c%s", pl_fmt_sig3(b, per_s / (peta ? 1e15 : 1e12)), peta ? 'P' : 'T', what);
+}
+
 static void print_value(FILE *out, const struct field *f)
 {
 	char b[PL_FMT_MAX];
 	switch (f->unit) {
 	case U_TEXT:
+	case U_FLAG:
 		(void)fputs(f->text, out);
 		break;
 	case U_BYTES:
@@ -41,11 +56,14 @@ static void print_value(FILE *out, const struct field *f)
 	case U_BANDWIDTH:
 		(void)fputs(pl_fmt_bandwidth(b, f->value), out);
 		break;
-	case U_TFLOPS:
-		(void)fprintf(out, "%s T/s", pl_fmt_sig3(b, f->value / 1e12));
+	case U_FLOPS:
+		print_peak(out, f->value, "FLOP/s");
+		break;
+	case U_OPS:
+		print_peak(out, f->value, "OP/s");
 		break;
 	case U_WATT:
-		(void)fprintf(out, "%s W", pl_fmt_sig3(b, f->value));
+		(void)fprintf(out, "%.0f W", f->value);
 		break;
 	case U_USD:
 		(void)fprintf(out, "%.0f USD", f->value);
@@ -57,8 +75,22 @@ static void print_value(FILE *out, const struct field *f)
 		(void)fprintf(out, "%s µs", pl_fmt_sig3(b, f->value * 1e6));
 		break;
 	default:
-		(void)fprintf(out, "%s", pl_fmt_sig3(b, f->value));
+		if (f->value == floor(f->value) && fabs(f->value) < 9e15)
+			(void)fprintf(out, "%.0f", f->value);
+		else
+			(void)fputs(pl_fmt_sig3(b, f->value), out);
 	}
+}
+
+static json_t *json_value(const struct field *f)
+{
+	if (!stated(f))
+		return json_null();
+	if (f->unit == U_TEXT)
+		return json_string(f->text);
+	if (f->unit == U_FLAG)
+		return json_boolean(f->value != 0);
+	return f->value == floor(f->value) && fabs(f->value) < 9e15 ? json_integer((json_int_t)f->value) : json_real(f->value);
 }
 
 static int print_entry(const struct pl_cli *cli, const struct field *fields, size_t n)
@@ -66,18 +98,14 @@ static int print_entry(const struct pl_cli *cli, const struct field *fields, siz
 	if (cli->json) {
 		json_t *o = json_object();
 		for (size_t i = 0; i < n; i++)
-			(void)json_object_set_new(o, fields[i].key, !stated(&fields[i])            ? json_null()
-			                                            : fields[i].unit == U_TEXT ? json_string(fields[i].text)
-			                                            : fields[i].value == floor(fields[i].value) && fabs(fields[i].value) < 9e15
-			                                                ? json_integer((json_int_t)fields[i].value)
-			                                                : json_real(fields[i].value));
+			(void)json_object_set_new(o, fields[i].key, json_value(&fields[i]));
 		int rc = json_dumpf(o, cli->out, JSON_INDENT(2));
 		(void)fputc('\n', cli->out);
 		json_decref(o);
 		return rc ? 70 : 0;
 	}
 	for (size_t i = 0; i < n; i++) {
-		if (!stated(&fields[i]))
+		if (!said(&fields[i]))
 			continue;
 		const char *name = _(fields[i].name);
 		(void)fputs(name, cli->out);
@@ -90,6 +118,7 @@ static int print_entry(const struct pl_cli *cli, const struct field *fields, siz
 }
 
 #define TEXT(name, key, value) {name, key, U_TEXT, value, 0}
+#define FLAG(name, key, text, value) {name, key, U_FLAG, text, value}
 #define NUM(name, key, unit, value) {name, key, unit, NULL, value}
 #define ENTRY(cli, fields) print_entry(cli, fields, sizeof(fields) / sizeof *(fields))
 
@@ -108,13 +137,13 @@ static int show_gpu(const struct pl_cli *cli, const char *name, struct pl_err *e
 	    TEXT(PL_N_("name"), "name", g->name), TEXT(PL_N_("id"), "id", g->id), TEXT(PL_N_("architecture"), "architecture", g->arch),
 	    TEXT(PL_N_("capability"), "capability", g->capability), NUM(PL_N_("year"), "launch_year", U_PLAIN, maybe(g->launch_year)),
 	    TEXT(PL_N_("form"), "form_factor", g->form_factor), NUM(PL_N_("memory"), "memory_bytes", U_BYTES, (double)g->mem_bytes),
-	    TEXT(PL_N_("memory is"), "memory_basis", g->mem_is_nominal ? _("nominal size") : _("total as the driver reports it")),
-	    TEXT(PL_N_("memory type"), "memory_type", g->mem_type), TEXT(PL_N_("shared with host"), "unified_memory", g->unified_memory ? _("yes") : ""),
+	    FLAG(PL_N_("memory is"), "memory_is_nominal", g->mem_is_nominal ? _("nominal size") : _("total as the driver reports it"), g->mem_is_nominal),
+	    TEXT(PL_N_("memory type"), "memory_type", g->mem_type), FLAG(PL_N_("shared with host"), "unified_memory", g->unified_memory ? _("yes") : "", g->unified_memory),
 	    NUM(PL_N_("bandwidth"), "memory_bytes_per_s", U_BANDWIDTH, g->mem_bytes_per_s),
-	    NUM(PL_N_("FP32"), "fp32_flops_per_s", U_TFLOPS, g->fp32_flops_per_s), NUM(PL_N_("FP16 dense"), "fp16_flops_per_s", U_TFLOPS, g->fp16_flops_per_s),
-	    NUM(PL_N_("BF16 dense"), "bf16_flops_per_s", U_TFLOPS, g->bf16_flops_per_s), NUM(PL_N_("FP8 dense"), "fp8_flops_per_s", U_TFLOPS, g->fp8_flops_per_s),
-	    NUM(PL_N_("INT8 dense"), "int8_ops_per_s", U_TFLOPS, g->int8_ops_per_s), NUM(PL_N_("INT4 dense"), "int4_ops_per_s", U_TFLOPS, g->int4_ops_per_s),
-	    NUM(PL_N_("FP4 dense"), "fp4_flops_per_s", U_TFLOPS, g->fp4_flops_per_s), NUM(PL_N_("PCIe generation"), "pcie_gen", U_PLAIN, g->pcie_gen),
+	    NUM(PL_N_("FP32"), "fp32_flops_per_s", U_FLOPS, g->fp32_flops_per_s), NUM(PL_N_("FP16 dense"), "fp16_flops_per_s", U_FLOPS, g->fp16_flops_per_s),
+	    NUM(PL_N_("BF16 dense"), "bf16_flops_per_s", U_FLOPS, g->bf16_flops_per_s), NUM(PL_N_("FP8 dense"), "fp8_flops_per_s", U_FLOPS, g->fp8_flops_per_s),
+	    NUM(PL_N_("INT8 dense"), "int8_ops_per_s", U_OPS, g->int8_ops_per_s), NUM(PL_N_("INT4 dense"), "int4_ops_per_s", U_OPS, g->int4_ops_per_s),
+	    NUM(PL_N_("FP4 dense"), "fp4_flops_per_s", U_FLOPS, g->fp4_flops_per_s), NUM(PL_N_("PCIe generation"), "pcie_gen", U_PLAIN, g->pcie_gen),
 	    NUM(PL_N_("PCIe lanes"), "pcie_lanes", U_PLAIN, g->pcie_lanes), NUM(PL_N_("GPU link, both ways"), "link_bytes_per_s", U_BANDWIDTH, g->link_bytes_per_s),
 	    NUM(PL_N_("power"), "tdp_w", U_WATT, g->tdp_w), NUM(PL_N_("idle power"), "idle_w", U_WATT, g->idle_w),
 	    NUM(PL_N_("launch price"), "msrp_usd", U_USD, g->msrp_usd), TEXT(PL_N_("street price"), "street_usd", g->street_usd),
@@ -191,7 +220,7 @@ static void row(struct rows *r, const char *id, const char *what)
 	if (r->list)
 		(void)json_array_append_new(r->list, json_pack("{s:s,s:s}", "id", id, "name", what));
 	else
-		(void)fprintf(r->cli->out, "%-40s %s\n", id, what);
+		(void)fprintf(r->cli->out, *what ? "%-40s %s\n" : "%s\n", id, what);
 }
 
 static void list_gpus(struct rows *r)
@@ -233,7 +262,7 @@ static void list_others(struct rows *r, const char *kind)
 }
 
 /* Precisions are facts about (architecture, format) pairs: a name filters them. */
-static int show_precisions(const struct pl_cli *cli, const char *name)
+static int show_precisions(const struct pl_cli *cli, const char *name, struct pl_err *err)
 {
 	uint32_t n, shown = 0;
 	const struct pl_precision *p = pl_catalog_precisions(&n);
@@ -246,12 +275,17 @@ static int show_precisions(const struct pl_cli *cli, const char *name)
 		row(&r, *p[i].arch ? p[i].arch : p[i].record, text);
 		shown++;
 	}
+	if (!shown) {
+		json_decref(r.list);
+		return pl_fail(err, PL_ERR_UNKNOWN_NAME, "precision", "nothing is known of '%.60s'; name an architecture (Volta), a format (fp8) or a "
+		               "capability (8.9)", name);
+	}
 	if (r.list) {
 		(void)json_dumpf(r.list, cli->out, JSON_INDENT(2));
 		(void)fputc('\n', cli->out);
 		json_decref(r.list);
 	}
-	return shown ? 0 : 3;
+	return 0;
 }
 
 static int show_list(const struct pl_cli *cli, const char *kind)
@@ -317,7 +351,7 @@ int cmd_show(const struct pl_cli *cli)
 		return pl_cli_fail(&err);
 	}
 	if (!strcmp(kind, "precision"))
-		return show_precisions(cli, name);
+		return show_precisions(cli, name, &err) ? pl_cli_fail(&err) : 0;
 	if (!name)
 		return show_list(cli, kind);
 	rc = !strcmp(kind, "gpu")     ? show_gpu(cli, name, &err)

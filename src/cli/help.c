@@ -18,7 +18,26 @@ static void spaces(FILE *out, int n)
 		(void)fputc(' ', out);
 }
 
-void pl_help_program(FILE *out)
+/* Text from column `indent` on, broken between words, or anywhere between wide characters, before `columns`. */
+static void wrapped(FILE *out, const char *text, int indent, int columns)
+{
+	int room = columns - indent < 20 ? 20 : columns - indent;
+	while (pl_text_columns(text) > room) {
+		size_t fits = pl_text_fit(text, room), cut = fits;
+		while (cut && text[cut] != ' ' && !((unsigned char)text[cut] >= 0xe3 && (unsigned char)text[cut] < 0xf0))
+			cut--; /* a space, or the first byte of a Chinese character */
+		if (!cut)
+			cut = fits;
+		(void)fwrite(text, 1, cut, out);
+		(void)fputc('\n', out);
+		spaces(out, indent);
+		text += cut;
+		text += strspn(text, " ");
+	}
+	(void)fprintf(out, "%s\n", text);
+}
+
+void pl_help_program(FILE *out, int columns)
 {
 	(void)fprintf(out, "%s\n\n", _("plimsoll: which model, in which precision, fits on which hardware, and where every byte goes"));
 	(void)fprintf(out, "%s\n  plimsoll plan Qwen/Qwen3-32B --quant gptq-int4 --on \"2x v100-sxm2-16gb, nvlink, ram 64GiB\"\n", _("Try"));
@@ -27,22 +46,29 @@ void pl_help_program(FILE *out)
 		int n = (int)strlen(c->name) + 1 + (int)strlen(c->arguments);
 		(void)fprintf(out, "  %s %s", c->name, c->arguments);
 		spaces(out, 34 - n);
-		(void)fprintf(out, "%s%s\n", n >= 34 ? " " : "", _(c->summary));
+		(void)fputs(n >= 34 ? " " : "", out);
+		wrapped(out, _(c->summary), 36, columns);
 	}
-	(void)fprintf(out, "\n%s\n", _("'plimsoll COMMAND --help' shows its options. Exit codes: 0 fits, 1 does not fit, 2 usage, 3 bad input, 4 environment, 70 fault of the program."));
+	(void)fputc('\n', out);
+	wrapped(out, _("'plimsoll COMMAND --help' shows its options. Exit codes: 0 fits, 1 does not fit, 2 usage, 3 bad input, 4 environment, 70 fault of the program."), 0, columns);
 }
 
-void pl_help_command(FILE *out, const struct pl_cmd *cmd)
+void pl_help_command(FILE *out, const struct pl_cmd *cmd, int columns)
 {
-	(void)fprintf(out, "plimsoll %s %s\n\n%s\n\n%s\n", cmd->name, cmd->arguments, _(cmd->description), _("Options"));
+	(void)fprintf(out, "plimsoll %s %s\n\n", cmd->name, cmd->arguments);
+	wrapped(out, _(cmd->description), 0, columns);
+	(void)fprintf(out, "\n%s\n", _("Options"));
 	for (unsigned i = 0; i < pl_n_options; i++) {
 		const struct pl_option *o = &pl_options[i];
 		if (!shown(o, cmd))
 			continue;
 		(void)fprintf(out, o->letter ? "  -%c, " : "      ", o->letter);
-		(void)fprintf(out, "--%s %s", o->name, o->metavar);
-		spaces(out, 34 - (int)strlen(o->name) - pl_text_columns(o->metavar));
-		(void)fprintf(out, " %s\n", _(o->text));
+		(void)fprintf(out, *o->metavar ? "--%s %s" : "--%s", o->name, o->metavar);
+		spaces(out, columns < 80 ? 0 : 34 + !*o->metavar - (int)strlen(o->name) - pl_text_columns(o->metavar));
+		int indent = columns < 80 ? 10 : 44; /* a narrow terminal has the text below */
+		(void)fputc(columns < 80 ? '\n' : ' ', out);
+		spaces(out, columns < 80 ? indent : 0);
+		wrapped(out, _(o->text), indent, columns);
 	}
 }
 

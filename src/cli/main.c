@@ -113,7 +113,7 @@ int main(int argc, char **argv)
 	(void)setlocale(LC_CTYPE, ""); /* numbers stay in the C locale */
 	choose_language(argc, argv);
 	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		pl_help_program(argc < 2 ? stderr : stdout);
+		pl_help_program(argc < 2 ? stderr : stdout, terminal_columns());
 		return finish(argc < 2 ? 2 : 0);
 	}
 	if (!strcmp(argv[1], "--version")) {
@@ -135,7 +135,7 @@ int main(int argc, char **argv)
 	if (pl_cli_parse(&cli, argc - 2, argv + 2, &err))
 		return pl_cli_fail(&err);
 	if (pl_cli_flag(&cli, "help")) {
-		pl_help_command(stdout, cli.command);
+		pl_help_command(stdout, cli.command, terminal_columns());
 		return finish(0);
 	}
 	cli.json = pl_cli_flag(&cli, "json");

@@ -69,10 +69,17 @@ void pl_model_facts_text(FILE *out, const struct pl_model *m)
 	struct kinds k = count(m);
 	(void)fprintf(out, "%s\n", m->name ? m->name : "?");
 	line(out, _("architecture"), m->arch);
-	(void)snprintf(text, sizeof text, _("%s, %s active"), pl_fmt_count(x, m->n_params), pl_fmt_count(y, m->n_params_active));
+	if (m->n_params_active && m->n_params_active < m->n_params)
+		(void)snprintf(text, sizeof text, _("%s, %s active"), pl_fmt_count(x, m->n_params), pl_fmt_count(y, m->n_params_active));
+	else
+		(void)pl_fmt_count(text, m->n_params);
 	line(out, _("parameters"), text);
-	if (m->n_params_mtp || m->n_params_vision) {
-		(void)snprintf(text, sizeof text, _("%s MTP, %s vision"), pl_fmt_count(x, m->n_params_mtp), pl_fmt_count(y, m->n_params_vision));
+	if (m->n_params_mtp) {
+		(void)snprintf(text, sizeof text, _("%s for further tokens (MTP)"), pl_fmt_count(x, m->n_params_mtp));
+		line(out, _("besides"), text);
+	}
+	if (m->n_params_vision) {
+		(void)snprintf(text, sizeof text, _("%s for vision"), pl_fmt_count(x, m->n_params_vision));
 		line(out, _("besides"), text);
 	}
 	line(out, _("precision"), m->quant_name ? m->quant_name : "?");

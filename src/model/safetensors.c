@@ -309,7 +309,8 @@ int pl_model_from_safetensors(struct pl_arena *a, const char *id, const struct p
 		return rc;
 	for (uint32_t i = 0; i < r.list.n; i++)
 		r.list.items[i].n_stacked = r.list.items[i].n_stacked ? r.list.items[i].n_stacked : 1;
-	qsort(r.list.items, r.list.n, sizeof *r.list.items, by_layer); /* placement wants layers together */
+	if (r.list.n)
+		qsort(r.list.items, r.list.n, sizeof *r.list.items, by_layer); /* placement wants layers together */
 	if (json) {
 		rc = with_config(&r, m, json, len);
 	} else {

@@ -71,7 +71,8 @@ static int launch_line(struct pl_arena *a, const struct pl_plan_request *req, co
 	const char *reason = NULL;
 	enum pl_support support = t->engine->supports(a, req->model, req->machine, &reason);
 	if (support == PL_SUPPORT_NO) {
-		pl_note_add(a, &plan->notes, PL_NOTE_WARNING, "%s cannot run this: %s", t->engine->id, reason ? reason : "");
+		if (!plan->engine_reason) /* else it has been said there */
+			pl_note_add(a, &plan->notes, PL_NOTE_WARNING, "%s cannot run this: %s", t->engine->id, reason ? reason : "");
 		return 0;
 	}
 	if (support == PL_SUPPORT_UNSURE && reason)

@@ -92,8 +92,10 @@ static const char *describe(struct pl_probe *p)
 	}
 	if (text && !p->n_devices)
 		text = pl_arena_printf(p->a, pl_tr("%sno GPU, "), text);
-	if (text && m->cpu)
+	if (text && m->cpu && m->cpu_cores)
 		text = pl_arena_printf(p->a, pl_tr("%s%s (%u cores), "), text, m->cpu, m->cpu_cores);
+	else if (text && m->cpu)
+		text = pl_arena_printf(p->a, "%s%s, ", text, m->cpu);
 	if (text && m->ram_bytes.known)
 		text = pl_arena_printf(p->a, pl_tr("%sRAM %s, %s free"), text, pl_fmt_bytes(b, m->ram_bytes.value),
 		                       pl_fmt_bytes(f, m->ram_free_bytes.value));

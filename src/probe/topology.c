@@ -28,6 +28,8 @@ void pl_probe_topology(struct pl_probe *p)
 	struct pl_machine *m = p->machine;
 	/* Plugins (OpenCL, X11, libxml2) cost tens of milliseconds and tell nothing that is asked here. */
 	(void)setenv("HWLOC_PLUGINS_PATH", "/nonexistent", 0);
+	/* Without /sys it would print that: here it is an unknown number of cores. */
+	(void)setenv("HWLOC_HIDE_ERRORS", "2", 0);
 	if (hwloc_topology_init(&topology))
 		return;
 	(void)hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, "x86");

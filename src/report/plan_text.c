@@ -74,9 +74,11 @@ static void heading(FILE *out, const struct pl_plan *p, const struct pl_style *s
 	if (m->n_params_active && m->n_params_active < m->n_params)
 		(void)fprintf(out, _(", %s active"), pl_fmt_count(active, m->n_params_active));
 	(void)fprintf(out, "\n%s\n", p->machine->description ? p->machine->description : "");
-	(void)fprintf(out, _("%s %s · context %s tokens · %u sequence(s)\n\n"), p->engine->id,
-	              p->engine->version ? p->engine->version : "", pl_fmt_grouped(ctx, p->layout.n_ctx_tokens),
-	              p->params.n_seq);
+	(void)fprintf(out, _("%s %s · context %s tokens"), p->engine->id, p->engine->version ? p->engine->version : "",
+	              pl_fmt_grouped(ctx, p->layout.n_ctx_tokens));
+	if (p->params.n_seq > 1)
+		(void)fprintf(out, _(" · %u sequences at once"), p->params.n_seq);
+	(void)fputs("\n\n", out);
 }
 
 static void verdict(FILE *out, const struct pl_plan *p, const struct pl_style *style)
@@ -99,6 +101,8 @@ static void verdict(FILE *out, const struct pl_plan *p, const struct pl_style *s
 	else
 		(void)fprintf(out, _("   %s missing on %s"), pl_fmt_bytes(b, p->layout.missing_bytes),
 		              p->layout.where_missing ? p->layout.where_missing : _("the host"));
+	if (!p->argv.n_words)
+		(void)fputs(_("   (memory only: no engine runs it here)"), out);
 	(void)fputs("\n\n", out);
 }
 
@@ -115,6 +119,8 @@ static void bar(FILE *out, const struct pl_use *u, int columns, const struct pl_
 			end++; /* what is there is seen */
 		if (end > columns)
 			end = columns;
+		if (end == at)
+			continue;
 		color(out, style, causes[c].color);
 		for (; at < end; at++)
 			(void)fputs(at == capacity ? "┃" : causes[c].glyph, out);
@@ -154,11 +160,22 @@ static uint32_t run_end(const struct pl_layout *l, uint32_t first)
 	return last;
 }
 
+/* The machine's line above has the whole name: here the maker is left out. */
+static const char *short_name(const char *name)
+{
+	static const char *const makers[] = {"NVIDIA GeForce ", "NVIDIA ", "AMD Radeon ", "AMD Instinct ", "AMD ", "Intel ", "Apple "};
+	for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
+		if (!strncmp(name, makers[i], strlen(makers[i])))
+			return name + strlen(makers[i]);
+	return name;
+}
+
 static const char *run_label(char *buf, size_t size, const struct pl_layout *l, uint32_t first, uint32_t last, bool named)
 {
+	const char *name = named && l->devices[first].name ? short_name(l->devices[first].name) : "";
 	char number[24];
 	(void)snprintf(number, sizeof number, first == last ? "%u" : "%u-%u", first, last);
-	(void)snprintf(buf, size, "GPU %s%s%s", number, named ? "  " : "", named && l->devices[first].name ? l->devices[first].name : "");
+	(void)snprintf(buf, size, "GPU %s%s%s", number, *name ? "  " : "", name);
 	return buf;
 }
 
@@ -268,16 +285,16 @@ static void facts(FILE *out, const struct pl_plan *p)
 	(void)fputc('\n', out);
 	if (p->limits.max_context_tokens.known) {
 		field(out, _("limits"));
-		(void)fprintf(out, _("%s tokens of context%s, or %s sequences of %s tokens\n"),
-		              pl_fmt_grouped(x, p->limits.max_context_tokens.value),
-		              p->limits.context_is_model_limit ? _(" (all the model was trained for)") : "",
+		(void)fprintf(out, _("%s tokens of context%s"), pl_fmt_grouped(x, p->limits.max_context_tokens.value),
+		              p->limits.context_is_model_limit ? _(" (all the model was trained for)") : "");
+		(void)fprintf(out, p->limits.max_sequences.value ? _(", or %s sequences of %s tokens\n") : _("; %s sequences of %s tokens fit\n"),
 		              pl_fmt_grouped(y, p->limits.max_sequences.value), pl_fmt_grouped(z, l->n_ctx_tokens));
 	}
 	field(out, _("rule of thumb"));
 	(void)fprintf(out, _("parameters × bytes × 1.3 = %s; exact %s"), pl_fmt_bytes(x, p->rule_of_thumb_bytes),
 	              pl_fmt_bytes(y, p->exact_bytes));
-	(void)fprintf(out, _(" (the rule is off by %s%s)\n"), p->rule_of_thumb_error_frac > 0 ? "+" : "",
-	              pl_fmt_percent(z, p->rule_of_thumb_error_frac));
+	(void)fprintf(out, p->rule_of_thumb_error_frac > 0 ? _(" (the rule says %s too much)\n") : _(" (the rule says %s too little)\n"),
+	              pl_fmt_percent(z, fabs(p->rule_of_thumb_error_frac)));
 	if (p->engine_reason) {
 		field(out, _("engine"));
 		(void)fprintf(out, "%s\n", p->engine_reason);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <unistd.h>
+
 #include <cmocka.h>
 
 #include <plimsoll/probe.h>
@@ -95,7 +97,9 @@ static void this_machine_has_memory_and_cores(void **state)
 	struct pl_err err;
 	assert_int_equal(pl_probe_machine(a, NULL, &m, NULL, &err), 0);
 	assert_true(m->detected && m->ram_bytes.known && m->ram_bytes.value > (UINT64_C(1) << 28));
-	assert_true(m->cpu_threads >= 1 && m->cpu_cores >= 1 && m->cpu_threads >= m->cpu_cores);
+	assert_true(m->cpu_threads >= m->cpu_cores);
+	if (!access("/sys/devices/system/cpu/online", R_OK)) /* a container may hide it: then they are unknown */
+		assert_true(m->cpu_cores >= 1);
 	pl_arena_free(a);
 }
 

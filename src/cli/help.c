@@ -140,7 +140,25 @@ void pl_man_page(FILE *out, const struct pl_cmd *cmd)
 			(void)fputc('\n', out);
 		}
 	}
-	(void)fputs(".SH EXIT STATUS\n0 fits or done, 1 does not fit, 2 usage, 3 bad input, 4 environment, 70 fault of the program.\n", out);
+	static const struct {
+		const char *code, *means;
+	} codes[] = {{"0", "done; the plan fits"},         {"1", "the plan does not fit"},
+	             {"2", "the request is not understood"}, {"3", "bad input: a malformed file, an unknown name"},
+	             {"4", "the environment: a file that cannot be read, no network"}, {"70", "a fault of the program"}};
+	(void)fputs(".SH EXIT STATUS\n", out);
+	for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+		(void)fprintf(out, ".TP\n%s\n%s\n", codes[i].code, codes[i].means);
+	(void)fputs(".SH ENVIRONMENT\n.TP\nLANGUAGE, LC_ALL, LC_MESSAGES, LANG\nlanguage of messages: English or Chinese\n"
+	            ".TP\nCOLUMNS, NO_COLOR\nwidth and colours of the output\n"
+	            ".TP\nHF_TOKEN, HF_ENDPOINT\ntoken and address for hf: references\n.SH SEE ALSO\n", out);
+	const char *comma = "";
+	for (const struct pl_cmd *c = pl_commands; c->name; c++) {
+		if (c == cmd)
+			continue;
+		(void)fprintf(out, "%s\\fBplimsoll\\-%s\\fR(1)", comma, c->name);
+		comma = ",\n";
+	}
+	(void)fputc('\n', out);
 }
 
 /* ---- completion ------------------------------------------------------------------------------------------------- */

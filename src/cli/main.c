@@ -100,7 +100,12 @@ static int generate(int argc, char **argv)
 		pl_man_page(stdout, cmd);
 		return 0;
 	}
-	return argc > 2 && pl_completion(stdout, argv[2]) ? 0 : 2;
+	if (!strcmp(argv[1], "__commands")) {
+		for (const struct pl_cmd *c = pl_commands; c->name; c++)
+			(void)printf("%s\n", c->name);
+		return 0;
+	}
+	return !strcmp(argv[1], "__complete") && argc > 2 && pl_completion(stdout, argv[2]) ? 0 : 2;
 }
 
 int main(int argc, char **argv)

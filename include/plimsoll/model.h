@@ -187,6 +187,7 @@ struct pl_model {
 	const char *hf_type;     /* HF model_type or NULL */
 	enum pl_source_format format;
 	const char *quant_name;  /* "Q4_K_M", "gptq-int4 g128", "bf16", … */
+	bool quant_stored;       /* the checkpoint comes in quant_name; else it is planned from another precision */
 	bool arch_known;         /* a family builder knows it: layers and graph are complete */
 	bool is_embedding;       /* encoder-only: no cache, no lm head */
 	bool no_kv_cache;        /* llama.cpp keeps no cache: encoders and diffusion language models */

@@ -5,5 +5,6 @@
 #include <plimsoll/engine.h>
 
 extern const struct pl_engine pl_engine_llamacpp;
+extern const struct pl_engine pl_engine_vllm;
 
 #endif

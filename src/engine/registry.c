@@ -10,6 +10,7 @@
 /* In order of preference for a GGUF file. */
 static const struct pl_engine *const engines[] = {
     &pl_engine_llamacpp,
+    &pl_engine_vllm,
     NULL,
 };
 

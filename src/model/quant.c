@@ -102,6 +102,7 @@ int pl_model_requantise(struct pl_arena *a, const struct pl_model *m, const char
 	/* "bf16" and "f16" mean the checkpoint itself: towers stay, vectors keep their 16 bits */
 	uint32_t n = copy_tensors(m, ggml && !plain16, hub && scheme.pack == PL_PACK_MLX, tensors);
 	out->quant_name = pl_arena_strdup(a, quant);
+	out->quant_stored = false;
 	if (plain16) {
 		enum pl_dtype type = pl_dtype_from_name(quant);
 		for (uint32_t i = 0; i < n; i++) {

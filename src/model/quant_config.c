@@ -344,6 +344,7 @@ int pl_quant_from_config(struct pl_arena *a, const json_t *config, struct pl_mod
 			last = scheme;
 		}
 	}
+	m->quant_stored = most > 0;
 	if (most)
 		m->quant_name = scheme_name(a, &last);
 	else

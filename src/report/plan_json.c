@@ -158,7 +158,7 @@ static json_t *engine(const struct pl_plan *p)
 {
 	json_t *o = json_object();
 	put(o, "id", json_string(p->engine->id));
-	put(o, "version", text(p->engine->version));
+	put(o, "version", text(p->params.engine_version ? p->params.engine_version : p->engine->version));
 	put(o, "reason", text(p->engine_reason));
 	return o;
 }

@@ -74,7 +74,8 @@ static void heading(FILE *out, const struct pl_plan *p, const struct pl_style *s
 	if (m->n_params_active && m->n_params_active < m->n_params)
 		(void)fprintf(out, _(", %s active"), pl_fmt_count(active, m->n_params_active));
 	(void)fprintf(out, "\n%s\n", p->machine->description ? p->machine->description : "");
-	(void)fprintf(out, _("%s %s · context %s tokens"), p->engine->id, p->engine->version ? p->engine->version : "",
+	const char *version = p->params.engine_version ? p->params.engine_version : p->engine->version;
+	(void)fprintf(out, _("%s %s · context %s tokens"), p->engine->id, version ? version : "",
 	              pl_fmt_grouped(ctx, p->layout.n_ctx_tokens));
 	if (p->params.n_seq > 1)
 		(void)fprintf(out, _(" · %u sequences at once"), p->params.n_seq);

@@ -1,0 +1,224 @@
+/* vLLM: the engine's row and its answer. */
+#include <string.h>
+
+#include "base/checked.h"
+#include "engine/engines.h"
+#include "engine/vllm.h"
+
+/* What its attention kernels read, in order of loss. */
+static const enum pl_dtype kv_types[] = {PL_DTYPE_F8_E4M3, PL_DTYPE_UNKNOWN};
+
+/* RAM of the processes: one a rank (PyTorch, CUDA libraries, pinned buffers) and the server with its scheduler. Assumed. */
+static const uint64_t WORKER_BYTES = UINT64_C(2) << 30, SERVER_BYTES = UINT64_C(3) << 29;
+/* Shards of a checkpoint are mapped one at a time; 5 GB is how the hub cuts them. */
+static const uint64_t SHARD_BYTES = UINT64_C(5000000000);
+
+static int cache_type(struct vl_job *j, struct pl_err *err)
+{
+	enum pl_dtype k = j->p->type_k, v = j->p->type_v;
+	if (k != v && k && v)
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "--kv-type", "vLLM keeps keys and values in one type, not %s and %s",
+		               pl_dtype_name(k), pl_dtype_name(v));
+	j->kv_type = k ? k : v;
+	j->kv_elem_bytes = 2;
+	switch (j->kv_type) {
+	case PL_DTYPE_UNKNOWN:
+	case PL_DTYPE_F16:
+	case PL_DTYPE_BF16:
+		return 0;
+	case PL_DTYPE_F8_E4M3:
+	case PL_DTYPE_F8_E5M2:
+		j->kv_elem_bytes = 1;
+		return 0;
+	default:
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "--kv-type", "vLLM has no cache of type %s: it takes f16, bf16, f8_e4m3, f8_e5m2",
+		               pl_dtype_name(j->kv_type));
+	}
+}
+
+/* Cosines and sines of every position the model knows, in 16 bit, once for all layers (layers/rotary_embedding). */
+static uint64_t rope_table(const struct pl_model *m)
+{
+	for (uint32_t i = 0; i < m->n_layers; i++) {
+		const struct pl_layer *l = &m->layers[i];
+		if (l->attn != PL_ATTN_NONE && !l->no_rope)
+			return pl_sat_mul(pl_sat_mul(m->n_ctx_train, l->d_rope ? l->d_rope : l->d_k), 2);
+	}
+	return 0;
+}
+
+static int job_init(struct vl_job *j, struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
+                    const struct pl_params *p, struct pl_err *err)
+{
+	*j = (struct vl_job){.a = a, .m = m, .hw = hw, .p = p, .capability = vl_capability(hw)};
+	int rc = vl_rules_of(p->engine_version, j->capability, &j->rules, err);
+	if (!rc)
+		rc = cache_type(j, err);
+	if (rc)
+		return rc;
+	if (!p->n_seq)
+		return pl_fail(err, PL_ERR_RANGE, "n_seq", "0 sequences asked, at least 1 is needed");
+	if (!hw->n_devices)
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "--engine", "vLLM is planned on GPUs, and this machine has none");
+	if (p->gpu_memory_utilization_frac < 0 || p->gpu_memory_utilization_frac > 1)
+		return pl_fail(err, PL_ERR_RANGE, "--gpu-memory-utilization", "%g is not a share between 0 and 1",
+		               p->gpu_memory_utilization_frac);
+	j->max_model_len = p->n_ctx_tokens ? p->n_ctx_tokens : m->n_ctx_train ? m->n_ctx_train : 2048;
+	j->half = j->capability > 0 && j->capability < 8;
+	j->rope_bytes = rope_table(m);
+	return 0;
+}
+
+/* ---- the answer ----------------------------------------------------------------------------------------------------- */
+
+static void answer_rank(const struct vl_job *j, const struct vl_answer *x, uint32_t r, struct pl_use *u)
+{
+	const struct vl_rank *k = &x->rank[r];
+	struct pl_shard_stage s = vl_stage(j, &x->place, r / x->place.tp % x->place.pp);
+	uint64_t pool = pl_sat_mul(x->n_blocks, k->cache.block_bytes);
+	uint64_t asked = pl_sat_mul(pl_sat_mul(k->cache.blocks_per_request, vl_sequences(j, x)), k->cache.block_bytes);
+	u->model_bytes = k->weights_bytes;
+	u->compute_bytes = k->activation_bytes;
+	u->overhead_bytes = pl_sat_add(pl_sat_add(k->context_bytes, k->non_torch_bytes), pl_sat_add(k->graph_bytes, j->rope_bytes));
+	u->kv_bytes = pl_max_u64(pool, asked);
+	u->n_layers = s.end_layer - s.first_layer;
+	if (x->holds && pl_use_total_bytes(u) > u->total_bytes) /* graphs captured into what the driver keeps back */
+		u->overhead_bytes = pl_sat_sub(u->overhead_bytes, pl_use_total_bytes(u) - u->total_bytes);
+}
+
+static void answer_host(const struct vl_job *j, const struct vl_answer *x, struct pl_layout *out)
+{
+	struct pl_host_use *h = &out->host;
+	uint64_t workers = pl_sat_mul(x->place.n_ranks, WORKER_BYTES), largest = 0;
+	h->use.name = pl_tr("host");
+	h->use.total_bytes = j->hw->ram_bytes.known ? j->hw->ram_bytes.value : 0;
+	for (uint32_t r = 0; r < x->place.n_ranks; r++)
+		h->use.model_bytes = pl_sat_add(h->use.model_bytes, x->rank[r].offload_bytes);
+	h->use.overhead_bytes = pl_sat_add(workers / (j->hw->n_nodes ? j->hw->n_nodes : 1), SERVER_BYTES);
+	h->rest_bytes = pl_use_total_bytes(&h->use);
+	for (uint32_t i = 0; i < j->m->n_tensors; i++)
+		largest = pl_max_u64(largest, j->m->tensors[i].bytes);
+	uint64_t shard = pl_min_u64(j->m->weight_bytes, pl_max_u64(SHARD_BYTES, largest));
+	h->peak_load_bytes = pl_sat_add(h->rest_bytes, shard);
+}
+
+static void judge(const struct vl_job *j, const struct vl_answer *x, struct pl_layout *out)
+{
+	const struct pl_opt_u64 *ram = j->hw->detected && j->hw->ram_free_bytes.known ? &j->hw->ram_free_bytes : &j->hw->ram_bytes;
+	out->fits = x->holds;
+	out->missing_bytes = x->holds ? 0 : x->missing_bytes;
+	out->where_missing = x->holds ? NULL : out->devices[x->place.device[x->worst]].name;
+	if (ram->known && out->host.rest_bytes > ram->value) {
+		uint64_t lacks = out->host.rest_bytes - ram->value;
+		out->fits = false;
+		if (lacks > out->missing_bytes) {
+			out->missing_bytes = lacks;
+			out->where_missing = pl_tr("RAM");
+		}
+	}
+	out->spare_bytes = UINT64_MAX;
+	for (uint32_t r = 0; r < x->place.n_ranks && out->fits; r++) {
+		const struct vl_rank *k = &x->rank[r];
+		uint64_t asked = pl_sat_mul(pl_sat_mul(k->cache.blocks_per_request, vl_sequences(j, x)), k->cache.block_bytes);
+		out->spare_bytes = pl_min_u64(out->spare_bytes, pl_sat_sub((uint64_t)k->available_bytes, asked));
+	}
+	if (!out->fits || out->spare_bytes == UINT64_MAX)
+		out->spare_bytes = 0;
+}
+
+static void add_notes(const struct vl_job *j, const struct vl_answer *x, struct pl_layout *out)
+{
+	struct pl_arena *a = j->a;
+	if (x->place.n_ranks < j->hw->n_devices && !j->p->tensor_parallel)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "%u of %u GPUs are used: chosen is what holds the request, with the fewest pipeline stages, then the largest cache",
+		            x->place.n_ranks, j->hw->n_devices);
+	if (!j->rules.v1)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "planned for vLLM %s and its V0 engine: later releases have no kernels for compute capability %.1f",
+		            j->rules.version_text, j->capability);
+	if (!x->starts && x->blocks_per_request && x->n_blocks)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "vLLM refuses to start: one sequence of %llu tokens takes %llu blocks, the cache has %llu",
+		            (unsigned long long)j->max_model_len, (unsigned long long)x->blocks_per_request,
+		            (unsigned long long)x->n_blocks);
+	if (j->capability <= 0 && j->hw->devices[0].vendor == PL_VENDOR_UNKNOWN)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the card is not catalogued: an NVIDIA card of compute capability 8.0 or newer is assumed");
+	if (!j->hw->ram_bytes.known)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the RAM of the machine is not stated: it is taken as large enough");
+	if (j->m->n_layers_mtp && !j->p->draft.mtp)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "vLLM loads the next-token-prediction layers only for speculative decoding: they are not counted");
+}
+
+static void resolve(const struct vl_job *j, const struct vl_answer *x, struct pl_params *p)
+{
+	p->engine_version = j->rules.version_text;
+	p->n_ctx_tokens = j->max_model_len;
+	p->tensor_parallel = x->place.tp;
+	p->pipeline_parallel = x->place.pp;
+	p->data_parallel = x->place.dp;
+	p->gpu_memory_utilization_frac = x->utilization_frac;
+	p->max_num_seqs = x->max_num_seqs;
+	p->max_num_batched_tokens = x->max_num_batched_tokens;
+}
+
+static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, struct pl_params *p,
+                  struct pl_layout *ret_layout, struct pl_err *err)
+{
+	struct vl_job job;
+	struct vl_answer *x = PL_NEW(a, struct vl_answer);
+	struct pl_layout out = {.n_devices = hw->n_devices};
+	int rc = job_init(&job, a, m, hw, p, err);
+	if (rc)
+		return rc;
+	uint32_t n_all = m->n_layers + m->n_layers_mtp;
+	out.devices = PL_NEW_N(a, struct pl_use, (uint64_t)hw->n_devices + 1);
+	out.layer_device = PL_NEW_N(a, int16_t, (uint64_t)n_all + 1);
+	if (!x || !out.devices || !out.layer_device)
+		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
+	if ((rc = vl_choose(&job, x, err)) < 0)
+		return rc;
+	for (uint32_t i = 0; i < hw->n_devices; i++)
+		out.devices[i] = (struct pl_use){.name = hw->devices[i].name, .total_bytes = hw->devices[i].total_bytes};
+	for (uint32_t r = 0; r < x->place.n_ranks; r++)
+		answer_rank(&job, x, r, &out.devices[x->place.device[r]]);
+	for (uint32_t stage = 0; stage < x->place.pp; stage++) {
+		struct pl_shard_stage s = vl_stage(&job, &x->place, stage);
+		for (uint32_t i = s.first_layer; i < n_all && (i < s.end_layer || s.has_output); i++)
+			out.layer_device[i] = (int16_t)x->place.device[stage * x->place.tp];
+	}
+	answer_host(&job, x, &out);
+	judge(&job, x, &out);
+	out.n_ctx_tokens = job.max_model_len;
+	out.kv_bytes_per_token = vl_token_bytes(&job, x->place.tp);
+	out.num_gpu_blocks = (struct pl_opt_u64){x->n_blocks, true};
+	out.kv_cache_tokens = (struct pl_opt_u64){vl_cache_tokens(&job, &x->rank[0].cache, x->n_blocks), true};
+	out.block_size = x->rank[0].cache.block_tokens;
+	out.max_concurrency = vl_cache_concurrency(&x->rank[0].cache, x->n_blocks);
+	add_notes(&job, x, &out);
+	resolve(&job, x, p);
+	*ret_layout = out;
+	return 0;
+}
+
+static const struct pl_server server = {
+    .host_flag = "--host",
+    .port_flag = "--port",
+    .port = 8000,
+    .health_path = "/health",
+    .metrics_path = "/metrics",
+    .api_key_flag = "--api-key",
+    .api_key_env = "VLLM_API_KEY",
+};
+
+const struct pl_engine pl_engine_vllm = {
+    .id = "vllm",
+    .aliases = "vllm-openai",
+    .version = "0.24.0",
+    .supports = vl_supports,
+    .layout = layout,
+    .command = vl_command,
+    .kv_types = kv_types,
+    .server = &server,
+};

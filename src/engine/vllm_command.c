@@ -1,0 +1,345 @@
+/* What vLLM runs where, and the `vllm serve` line that gives exactly the planned memory. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/checked.h"
+#include "engine/vllm.h"
+
+/* ---- support -------------------------------------------------------------------------------------------------------- */
+
+/* The storage of most weight bytes: what the kernels must read. */
+static enum pl_dtype main_type(const struct pl_model *m)
+{
+	uint64_t bytes[PL_DTYPE_COUNT] = {0};
+	unsigned most = PL_DTYPE_UNKNOWN;
+	for (uint32_t i = 0; i < m->n_tensors; i++) {
+		const struct pl_tensor *t = &m->tensors[i];
+		if (t->n_dims < 2 || t->role == PL_ROLE_TOKEN_EMBD || t->role == PL_ROLE_OUTPUT || t->group == PL_GROUP_VISION)
+			continue;
+		bytes[t->type] = pl_sat_add(bytes[t->type], t->bytes);
+		if (bytes[t->type] > bytes[most])
+			most = t->type;
+	}
+	return (enum pl_dtype)most;
+}
+
+static bool named(const struct pl_model *m, const char *scheme)
+{
+	return m->quant_name && !strncasecmp(m->quant_name, scheme, strlen(scheme));
+}
+
+/* Formats that no kernel of vLLM reads. */
+static const char *foreign_format(struct pl_arena *a, const struct pl_model *m)
+{
+	enum pl_dtype t = main_type(m);
+	const struct pl_dtype_info *d = pl_dtype_info(t);
+	if (m->format == PL_FORMAT_GGUF)
+		return pl_tr("vLLM no longer reads GGUF files (0.23 was the last release with a loader, of single files); plan the "
+		             "original checkpoint");
+	if (named(m, "mlx"))
+		return pl_tr("MLX precisions run on Apple's MLX only; plan a precision such as awq-int4 or fp8");
+	if (d->ggml_id >= 0 && d->block_elems > 1 && t != PL_DTYPE_MXFP4 && t != PL_DTYPE_NVFP4)
+		return pl_arena_printf(a, pl_tr("vLLM has no kernels for weights in %s; plan a precision such as awq-int4 or fp8"),
+		                       pl_dtype_name(t));
+	return NULL;
+}
+
+static const char *no_platform(struct pl_arena *a, const struct pl_machine *hw)
+{
+	static const char *const rocm[] = {"gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1101", "gfx1150", "gfx1151", "gfx1200", "gfx1201"};
+	if (!hw->n_devices)
+		return pl_tr("vLLM is planned on GPUs, and this machine has none");
+	for (uint32_t i = 0; i < hw->n_devices; i++) {
+		const struct pl_device *d = &hw->devices[i];
+		const char *c = d->gpu && d->gpu->capability ? d->gpu->capability : "";
+		bool known = false;
+		switch (d->vendor) {
+		case PL_VENDOR_AMD:
+			for (size_t k = 0; k < sizeof rocm / sizeof *rocm; k++)
+				known |= !strcmp(c, rocm[k]);
+			if (*c && !known)
+				return pl_arena_printf(a, pl_tr("vLLM's ROCm build has no kernels for %s (%s)"), d->name, c);
+			break;
+		case PL_VENDOR_APPLE:
+		case PL_VENDOR_HUAWEI:
+		case PL_VENDOR_GOOGLE:
+		case PL_VENDOR_AWS:
+		case PL_VENDOR_OTHER:
+			return pl_arena_printf(a, pl_tr("vLLM runs on %s through a plugin of its maker, whose memory rules are not modelled"),
+			                       d->name);
+		default:
+			break;
+		}
+	}
+	return NULL;
+}
+
+/* Least compute capability by storage: native or weight-only (Marlin) kernels; get_min_capability of
+ * model_executor/layers/quantization/ in 0.24. Volta is served by 0.9.2, whose GPTQ kernel starts at 6.0 and bitsandbytes at
+ * 7.0, while AWQ starts at 7.5 and Marlin at 8.0. */
+static double least_capability(const struct pl_model *m, bool volta)
+{
+	switch (main_type(m)) {
+	case PL_DTYPE_F32:
+	case PL_DTYPE_F16:
+	case PL_DTYPE_BF16:
+	case PL_DTYPE_NF4:
+		return 7.0;
+	case PL_DTYPE_INT4:
+	case PL_DTYPE_I8:
+	case PL_DTYPE_I32:
+		if (named(m, "gptq"))
+			return volta ? 6.0 : 7.5;
+		return named(m, "int8") || named(m, "bnb") ? 7.0 : 7.5;
+	case PL_DTYPE_F8_E4M3:
+	case PL_DTYPE_F8_E5M2:
+	case PL_DTYPE_NVFP4:
+		return 7.5;
+	case PL_DTYPE_MXFP4:
+		return 8.0;
+	default:
+		return named(m, "gptq") && volta ? 6.0 : 7.5;
+	}
+}
+
+/* Families whose activations leave the range of 16-bit floats (config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS). */
+static bool needs_bfloat16(const struct pl_model *m)
+{
+	static const char *const types[] = {"gemma2", "gemma3", "gemma3_text", "plamo2", "glm4"};
+	for (size_t i = 0; m->hf_type && i < sizeof types / sizeof *types; i++)
+		if (!strcmp(m->hf_type, types[i]))
+			return true;
+	return false;
+}
+
+static const char *too_old(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw)
+{
+	double have = vl_capability(hw), need = least_capability(m, have < 7.5);
+	const char *name = hw->devices[0].name;
+	if (have <= 0)
+		return NULL;
+	if (have < 7.0)
+		return pl_arena_printf(a, pl_tr("vLLM needs compute capability 7.0, %s has %.1f"), name, have);
+	if (have < need)
+		return pl_arena_printf(a, pl_tr("vLLM has no kernel for %s weights below compute capability %.1f, %s has %.1f"),
+		                       m->quant_name ? m->quant_name : pl_dtype_name(main_type(m)), need, name, have);
+	if (have < 8.0 && needs_bfloat16(m))
+		return pl_arena_printf(a, pl_tr("%s needs bfloat16, which starts at compute capability 8.0; %s has %.1f"), m->name, name, have);
+	return NULL;
+}
+
+/* Model families that came after the release Volta is held at. */
+static bool newer_than_volta(const struct pl_model *m)
+{
+	static const char *const types[] = {"qwen3_next", "qwen3_5", "gpt_oss", "deepseek_v32", "deepseek_v4", "glm4_moe", "kimi_linear",
+	                                    "gemma3n", "gemma4", "minimax_m2", "ernie4_5_moe", "seed_oss", "apertus", "lfm2", NULL};
+	for (size_t i = 0; m->hf_type && types[i]; i++)
+		if (!strncmp(m->hf_type, types[i], strlen(types[i])))
+			return true;
+	return false;
+}
+
+enum pl_support vl_supports(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, const char **ret_reason)
+{
+	const char *why = foreign_format(a, m);
+	if (!why)
+		why = no_platform(a, hw);
+	if (!why)
+		why = too_old(a, m, hw);
+	double c = vl_capability(hw);
+	if (!why && c > 0 && c < 7.5 && newer_than_volta(m))
+		why = pl_arena_printf(a, pl_tr("vLLM 0.9.2, the release planned for compute capability %.1f, does not know %s"), c, m->name);
+	if (why) {
+		*ret_reason = why;
+		return PL_SUPPORT_NO;
+	}
+	if (!m->arch_known) {
+		*ret_reason = pl_arena_printf(a, pl_tr("the caches vLLM keeps for '%s' are not modelled"), m->arch ? m->arch : "");
+		return PL_SUPPORT_UNSURE;
+	}
+	if (hw->devices[0].vendor == PL_VENDOR_INTEL) {
+		*ret_reason = pl_tr("vLLM's build for Intel GPUs runs fewer models and precisions than the one for NVIDIA");
+		return PL_SUPPORT_UNSURE;
+	}
+	return PL_SUPPORT_YES;
+}
+
+/* ---- launch line ---------------------------------------------------------------------------------------------------- */
+
+enum { MAX_WORDS = 64, MAX_ENV = 8 };
+
+struct words {
+	struct pl_arena *a;
+	const char **w, **env;
+	uint32_t n, n_env;
+};
+
+static void put(struct words *w, const char *s)
+{
+	if (w->n + 1 < MAX_WORDS && s)
+		w->w[w->n++] = s;
+}
+
+static void put_u64(struct words *w, const char *flag, uint64_t v)
+{
+	put(w, flag);
+	put(w, pl_arena_printf(w->a, "%llu", (unsigned long long)v));
+}
+
+static void put_env(struct words *w, const char *s)
+{
+	if (w->n_env + 1 < MAX_ENV && s)
+		w->env[w->n_env++] = s;
+}
+
+const char *vl_kv_name(enum pl_dtype t)
+{
+	switch (t) {
+	case PL_DTYPE_F8_E4M3:
+		return "fp8";
+	case PL_DTYPE_F8_E5M2:
+		return "fp8_e5m2";
+	default:
+		return NULL; /* the model's own */
+	}
+}
+
+/* Is the precision the one this checkpoint comes in? */
+static bool comes_so(const struct pl_model *m)
+{
+	enum pl_dtype t = main_type(m);
+	if (m->format != PL_FORMAT_CONFIG || t == PL_DTYPE_BF16 || t == PL_DTYPE_F16 || t == PL_DTYPE_F32)
+		return true;
+	return m->quant_stored;
+}
+
+/* Precisions vLLM makes while loading: FP8 and bitsandbytes. Everything else must be made before. */
+static const char *made_on_load(const struct pl_model *m)
+{
+	if (comes_so(m) || !m->quant_name)
+		return NULL;
+	if (!strcasecmp(m->quant_name, "fp8") || !strcasecmp(m->quant_name, "fp8-dynamic"))
+		return "fp8";
+	if (!strcasecmp(m->quant_name, "nf4") || !strcasecmp(m->quant_name, "bnb-nf4"))
+		return "bitsandbytes";
+	return NULL;
+}
+
+static const char *model_word(struct pl_arena *a, const struct pl_model *m, const char *ref)
+{
+	if (comes_so(m) || made_on_load(m))
+		return !strncmp(ref, "hf:", 3) ? ref + 3 : ref;
+	const char *slash = strrchr(ref, '/');
+	return pl_arena_printf(a, "./%s-%s", slash && slash[1] ? slash + 1 : ref, m->quant_name ? m->quant_name : "quantised");
+}
+
+static void put_devices(struct words *w, const struct pl_machine *hw, const struct pl_params *p, const struct pl_layout *l)
+{
+	const char *list = "";
+	uint32_t n = 0, host = 0, first = 0;
+	for (uint32_t i = 0; i < hw->n_devices && list; i++) {
+		if (hw->devices[i].node)
+			continue;
+		host++;
+		if (!l->devices[i].n_layers)
+			continue;
+		if (n++ == 0)
+			first = i;
+		list = pl_arena_printf(w->a, "%s%s%u", list, *list ? "," : "", i);
+	}
+	if (n && n < host && first)
+		put_env(w, pl_arena_printf(w->a, "%s=%s", hw->devices[0].vendor == PL_VENDOR_AMD ? "HIP_VISIBLE_DEVICES" : "CUDA_VISIBLE_DEVICES",
+		                           list));
+	(void)p;
+}
+
+static void put_parallel(struct words *w, const struct pl_machine *hw, const struct pl_params *p)
+{
+	if (p->tensor_parallel > 1)
+		put_u64(w, "--tensor-parallel-size", p->tensor_parallel);
+	if (p->pipeline_parallel > 1)
+		put_u64(w, "--pipeline-parallel-size", p->pipeline_parallel);
+	if (p->data_parallel > 1)
+		put_u64(w, "--data-parallel-size", p->data_parallel);
+	if (p->expert_parallel)
+		put(w, "--enable-expert-parallel");
+	if (hw->n_nodes > 1 && p->tensor_parallel * p->pipeline_parallel > hw->n_devices / hw->n_nodes) {
+		put(w, "--distributed-executor-backend");
+		put(w, "ray");
+	}
+}
+
+static void put_memory(struct words *w, const struct pl_params *p)
+{
+	put(w, "--gpu-memory-utilization");
+	put(w, pl_arena_printf(w->a, "%g", p->gpu_memory_utilization_frac));
+	put_u64(w, "--max-num-seqs", p->max_num_seqs);
+	put_u64(w, "--max-num-batched-tokens", p->max_num_batched_tokens);
+	if (vl_kv_name(p->type_k ? p->type_k : p->type_v)) {
+		put(w, "--kv-cache-dtype");
+		put(w, vl_kv_name(p->type_k ? p->type_k : p->type_v));
+	}
+	if (p->block_size)
+		put_u64(w, "--block-size", p->block_size);
+	if (p->kv_cache_memory_bytes)
+		put_u64(w, "--kv-cache-memory-bytes", p->kv_cache_memory_bytes);
+	if (p->cpu_offload_bytes) {
+		put(w, "--cpu-offload-gb");
+		put(w, pl_arena_printf(w->a, "%g", (double)p->cpu_offload_bytes / (double)(UINT64_C(1) << 30)));
+	}
+	if (p->enforce_eager)
+		put(w, "--enforce-eager");
+	if (p->prefix_caching_off)
+		put(w, "--no-enable-prefix-caching");
+	if (p->max_loras) {
+		put(w, "--enable-lora");
+		put_u64(w, "--max-loras", p->max_loras);
+		put_u64(w, "--max-lora-rank", p->max_lora_rank ? p->max_lora_rank : 16);
+	}
+}
+
+/* Cards without bfloat16, and the release that still serves Volta: its V0 engine with xFormers (0.9.2, vllm/envs.py and
+ * platforms/cuda.py). */
+static void put_old_cards(struct words *w, const struct pl_model *m, double capability, const struct vl_rules *r)
+{
+	if (capability <= 0 || capability >= 8)
+		return;
+	put(w, "--dtype");
+	put(w, "float16");
+	if (capability < 7.5 && named(m, "gptq")) {
+		put(w, "--quantization");
+		put(w, "gptq");
+	}
+	if (!r->v1) {
+		put_env(w, "VLLM_USE_V1=0");
+		put_env(w, "VLLM_ATTENTION_BACKEND=XFORMERS");
+	}
+}
+
+int vl_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
+               const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
+{
+	struct words w = {.a = a, .w = PL_NEW_N(a, const char *, MAX_WORDS), .env = PL_NEW_N(a, const char *, MAX_ENV)};
+	struct vl_rules rules;
+	double capability = vl_capability(hw);
+	int rc = vl_rules_of(p->engine_version, capability, &rules, err);
+	if (rc)
+		return rc;
+	if (!w.w || !w.env)
+		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
+	put_devices(&w, hw, p, l);
+	put(&w, "vllm");
+	put(&w, "serve");
+	put(&w, model_word(a, m, model_ref));
+	put_old_cards(&w, m, capability, &rules);
+	if (made_on_load(m)) {
+		put(&w, "--quantization");
+		put(&w, made_on_load(m));
+	}
+	put_u64(&w, "--max-model-len", p->n_ctx_tokens);
+	put_parallel(&w, hw, p);
+	put_memory(&w, p);
+	*ret_argv = (struct pl_argv){.words = w.w, .n_words = w.n, .env = w.env, .n_env = w.n_env};
+	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
+}

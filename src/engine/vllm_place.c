@@ -1,0 +1,243 @@
+/* How many ranks and where: tensor parallel, pipeline parallel, replicas; what each rank holds. */
+#include <math.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "engine/vllm.h"
+
+/* Layers of a stage: an even share, what is left over goes to the stages before the last (distributed/utils.py,
+ * get_pp_indices). */
+static uint32_t layers_of_stage(uint32_t n_layers, uint32_t pp, uint32_t stage)
+{
+	uint32_t base = n_layers / pp, rest = n_layers % pp;
+	bool one_more = stage + 1 < pp && stage + 1 + rest >= pp;
+	return base + one_more;
+}
+
+uint64_t vl_sequences(const struct vl_job *j, const struct vl_answer *x)
+{
+	return pl_ceil_div(j->p->n_seq, x->place.dp ? x->place.dp : 1);
+}
+
+struct pl_shard_stage vl_stage(const struct vl_job *j, const struct vl_place *pl, uint32_t stage)
+{
+	struct pl_shard_stage s = {0};
+	for (uint32_t i = 0; i < stage; i++)
+		s.first_layer += layers_of_stage(j->m->n_layers, pl->pp, i);
+	s.end_layer = s.first_layer + layers_of_stage(j->m->n_layers, pl->pp, stage);
+	s.has_input = stage == 0;
+	s.has_output = stage + 1 == pl->pp;
+	s.has_mtp = s.has_output && j->p->draft.mtp;
+	s.no_towers = j->p->language_model_only;
+	return s;
+}
+
+static struct pl_shard_cut cut_of(const struct vl_job *j, const struct vl_place *pl)
+{
+	uint32_t all = pl->tp * pl->dp;
+	return (struct pl_shard_cut){
+	    .attn = pl->tp,
+	    .ffn = pl->tp,
+	    .vocab = pl->tp,
+	    .vision = pl->tp,
+	    .expert = j->p->expert_parallel ? 1 : all,
+	    .expert_ranks = j->p->expert_parallel ? all : 1,
+	    .vocab_multiple = 64,
+	};
+}
+
+/* Weights as loaded: 32-bit matrices of a checkpoint become 16-bit. */
+static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s)
+{
+	struct pl_shard_cut cut = cut_of(j, pl);
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < j->m->n_tensors; i++) {
+		const struct pl_tensor *t = &j->m->tensors[i];
+		if (!pl_shard_stage_holds(j->m, s, t))
+			continue;
+		uint64_t bytes = pl_shard_tensor_bytes(j->m, t, &cut);
+		if (t->type == PL_DTYPE_F32 && t->n_dims > 1 && t->group != PL_GROUP_ROUTER && t->group != PL_GROUP_RECURRENT)
+			bytes /= 2;
+		sum = pl_sat_add(sum, bytes);
+	}
+	return sum;
+}
+
+static double utilization_of(const struct vl_job *j, const struct vl_place *pl)
+{
+	double u = j->p->gpu_memory_utilization_frac > 0 ? j->p->gpu_memory_utilization_frac : j->rules.utilization_frac;
+	if (j->p->gpu_memory_utilization_frac > 0 || !j->hw->detected)
+		return u;
+	for (uint32_t r = 0; r < pl->n_ranks; r++) { /* vLLM refuses to start when less is free than it is told to take */
+		const struct pl_device *d = &j->hw->devices[pl->device[r]];
+		if (d->free_known && d->total_bytes) {
+			double free = floor(100.0 * (double)pl_sat_sub(d->free_bytes, vl_context(d)) / (double)d->total_bytes) / 100;
+			u = free < u ? free : u;
+		}
+	}
+	return u > 0.01 ? u : 0.01;
+}
+
+static void fill_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
+{
+	const struct vl_place *pl = &x->place;
+	const struct pl_device *d = &j->hw->devices[pl->device[r]];
+	struct pl_shard_stage s = vl_stage(j, pl, r / pl->tp % pl->pp);
+	struct vl_rank *k = &x->rank[r];
+	k->total_bytes = d->total_bytes;
+	k->visible_bytes = vl_visible(d);
+	k->requested_bytes = (uint64_t)ceil((double)k->visible_bytes * x->utilization_frac);
+	k->weights_bytes = weights_of(j, pl, &s);
+	k->offload_bytes = pl_min_u64(j->p->cpu_offload_bytes, k->weights_bytes);
+	k->weights_bytes -= k->offload_bytes;
+	k->activation_bytes = vl_activation(j, x, &s);
+	k->non_torch_bytes = vl_non_torch(j, pl, d);
+	k->graph_bytes = vl_graphs(j, x, &s);
+	k->context_bytes = vl_context(d);
+	uint64_t taken = pl_sat_add(pl_sat_add(k->weights_bytes, j->rope_bytes), pl_sat_add(k->activation_bytes, k->non_torch_bytes));
+	if (j->rules.graphs_counted)
+		taken = pl_sat_add(taken, k->graph_bytes);
+	taken = pl_min_u64(taken, INT64_MAX / 2);
+	k->available_bytes = j->p->kv_cache_memory_bytes ? (int64_t)pl_min_u64(j->p->kv_cache_memory_bytes, INT64_MAX / 2)
+	                                                 : (int64_t)k->requested_bytes - (int64_t)taken;
+	vl_cache_build(j, pl, &s, x->max_num_batched_tokens, &k->cache);
+}
+
+static void judge_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
+{
+	const struct vl_rank *k = &x->rank[r];
+	uint64_t one = pl_sat_mul(k->cache.blocks_per_request, k->cache.block_bytes);
+	uint64_t all = pl_min_u64(pl_sat_mul(one, vl_sequences(j, x)), INT64_MAX / 2);
+	uint64_t blocks = k->cache.block_bytes && k->available_bytes > 0 ? (uint64_t)k->available_bytes / k->cache.block_bytes : 0;
+	if (k->cache.block_bytes)
+		x->n_blocks = pl_min_u64(x->n_blocks, blocks);
+	x->starts &= k->available_bytes >= 0 && (uint64_t)k->available_bytes >= pl_min_u64(one, INT64_MAX / 2);
+	int64_t lacks = (int64_t)all - k->available_bytes;
+	if (lacks > 0 && (uint64_t)lacks > x->missing_bytes) {
+		x->missing_bytes = (uint64_t)lacks;
+		x->worst = r;
+	}
+	x->blocks_per_request = pl_max_u64(x->blocks_per_request, k->cache.blocks_per_request);
+	if (k->cache.block_bytes && blocks < pl_sat_mul(k->cache.blocks_per_request, vl_sequences(j, x)) && !x->missing_bytes)
+		x->missing_bytes = 1; /* whole blocks only */
+}
+
+static void evaluate(const struct vl_job *j, struct vl_answer *x)
+{
+	vl_defaults(j, &j->hw->devices[x->place.device[0]], x);
+	x->utilization_frac = utilization_of(j, &x->place);
+	x->starts = true;
+	x->n_blocks = UINT64_MAX;
+	for (uint32_t r = 0; r < x->place.n_ranks; r++) {
+		fill_rank(j, x, r);
+		judge_rank(j, x, r);
+	}
+	if (x->n_blocks == UINT64_MAX)
+		x->n_blocks = 0;
+	x->holds = x->starts && !x->missing_bytes;
+}
+
+/* ---- which devices -------------------------------------------------------------------------------------------------- */
+
+/* The largest cards first, in the machine's order among equals; tensor parallel ranks stay on one host. */
+static bool pick_devices(const struct vl_job *j, struct vl_place *pl)
+{
+	bool used[PL_MAX_DEVICES] = {false};
+	pl->n_ranks = pl->tp * pl->pp * pl->dp;
+	if (pl->n_ranks > j->hw->n_devices || pl->n_ranks > PL_MAX_DEVICES)
+		return false;
+	for (uint32_t r = 0; r < pl->n_ranks; r++) {
+		int32_t best = -1;
+		for (uint32_t i = 0; i < j->hw->n_devices && i < PL_MAX_DEVICES; i++)
+			if (!used[i] && (best < 0 || j->hw->devices[i].total_bytes > j->hw->devices[best].total_bytes))
+				best = (int32_t)i;
+		if (best < 0)
+			return false;
+		used[best] = true;
+		pl->device[r] = (uint32_t)best;
+	}
+	/* in the machine's order: ranks are numbered as the cards are */
+	for (uint32_t r = 0, i = 0; i < j->hw->n_devices && i < PL_MAX_DEVICES; i++)
+		if (used[i])
+			pl->device[r++] = i;
+	return true;
+}
+
+static bool one_host_a_group(const struct vl_job *j, const struct vl_place *pl)
+{
+	for (uint32_t r = 0; r < pl->n_ranks; r++)
+		if (j->hw->devices[pl->device[r]].node != j->hw->devices[pl->device[r - r % pl->tp]].node)
+			return false;
+	return true;
+}
+
+/* First what holds the request, then what starts, then fewer stages, then the larger cache. */
+static bool better(const struct vl_answer *x, const struct vl_answer *y)
+{
+	if (x->holds != y->holds)
+		return x->holds;
+	if (x->starts != y->starts)
+		return x->starts;
+	if (!x->holds && x->missing_bytes != y->missing_bytes)
+		return x->missing_bytes < y->missing_bytes;
+	if (x->place.pp != y->place.pp)
+		return x->place.pp < y->place.pp;
+	if (!y->blocks_per_request || !x->blocks_per_request)
+		return x->place.tp > y->place.tp;
+	return (double)x->n_blocks * (double)y->blocks_per_request > (double)y->n_blocks * (double)x->blocks_per_request;
+}
+
+static int check_asked(const struct vl_job *j, struct pl_err *err)
+{
+	const struct pl_params *p = j->p;
+	uint64_t ranks = (uint64_t)(p->tensor_parallel ? p->tensor_parallel : 1) * (p->pipeline_parallel ? p->pipeline_parallel : 1) *
+	                 (p->data_parallel ? p->data_parallel : 1);
+	if (p->tensor_parallel && !pl_shard_heads_divide(j->m, p->tensor_parallel))
+		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel", "%u ranks do not divide the %u attention heads of %s",
+		               p->tensor_parallel, j->m->n_layers ? j->m->layers[0].n_head : 0, j->m->name);
+	if (p->pipeline_parallel > j->m->n_layers)
+		return pl_fail(err, PL_ERR_RANGE, "--pipeline-parallel", "%u stages asked of %u layers", p->pipeline_parallel,
+		               j->m->n_layers);
+	if (ranks > j->hw->n_devices && j->hw->n_devices)
+		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel", "%llu GPUs are needed for these ranks, the machine has %u",
+		               (unsigned long long)ranks, j->hw->n_devices);
+	return 0;
+}
+
+static bool wanted(uint32_t asked, uint32_t value)
+{
+	return asked ? asked == value : true;
+}
+
+int vl_choose(struct vl_job *j, struct vl_answer *ret, struct pl_err *err)
+{
+	struct vl_answer *best = PL_NEW(j->a, struct vl_answer), *x = PL_NEW(j->a, struct vl_answer);
+	uint32_t n = j->hw->n_devices < PL_MAX_DEVICES ? j->hw->n_devices : PL_MAX_DEVICES;
+	uint32_t dp = j->p->data_parallel ? j->p->data_parallel : 1;
+	bool any = false;
+	int rc = check_asked(j, err);
+	if (rc)
+		return rc;
+	if (!best || !x)
+		return pl_fail(err, PL_ERR_NOMEM, j->m->name, "out of memory while planning");
+	for (uint32_t pp = 1; pp <= n; pp++)
+		for (uint32_t tp = 1; tp * pp * dp <= n; tp++) {
+			*x = (struct vl_answer){.place = {.tp = tp, .pp = pp, .dp = dp}};
+			if (!wanted(j->p->tensor_parallel, tp) || !wanted(j->p->pipeline_parallel, pp) || pp > j->m->n_layers ||
+			    !pl_shard_heads_divide(j->m, tp) || !pick_devices(j, &x->place))
+				continue;
+			if (!j->p->tensor_parallel && !one_host_a_group(j, &x->place))
+				continue;
+			evaluate(j, x);
+			if (!any || better(x, best)) {
+				struct vl_answer *swap = best;
+				best = x;
+				x = swap;
+				any = true;
+			}
+		}
+	if (!any)
+		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel", "no number of ranks suits %s on this machine", j->m->name);
+	*ret = *best;
+	return 0;
+}

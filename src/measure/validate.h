@@ -19,6 +19,7 @@
 #ifndef PLIMSOLL_MEASURE_VALIDATE_H
 #define PLIMSOLL_MEASURE_VALIDATE_H
 
+#include <plimsoll/catalog.h>
 #include <plimsoll/hardware.h>
 #include <plimsoll/measure.h>
 #include <plimsoll/model.h>
@@ -76,6 +77,17 @@ void pl_vrow_class(struct pl_vrow *r, const char *key, const char *value);
 
 const struct pl_model *pl_vrow_model(struct pl_vrow *r, const char *ref, const char *quant);
 const struct pl_machine *pl_vrow_machine(struct pl_vrow *r, const char *line);
+
+/* What people call a model or its file: "Qwen3.6-35B-A3B-UD-IQ4_NL-00001-of-00002.gguf", "qwen2.5-coder:7b-instruct-q8_0",
+ * "unsloth/Qwen3-4B-GGUF Q4_K_M". */
+struct pl_model_name {
+	char base[160];  /* without folder, shard, ending, precision and the marks of those who converted it */
+	char quant[24];  /* lower case: "q4_k_m"; "" when none is named */
+	bool own_mixture; /* a mixture of the converter's own (UD-, i1-, -mix, …): its bytes are not those of the plain one */
+};
+void pl_model_name_read(const char *text, struct pl_model_name *ret);
+/* The catalogue's row for such a name, marks at its end left off one by one; NULL when there is none. */
+const struct pl_model_row *pl_model_name_find(const struct pl_model_name *n);
 
 /* ---- kinds: each in its own file */
 extern const struct pl_table_kind pl_kind_llamacpp_memory;

@@ -203,7 +203,7 @@ static void put_text(FILE *f, const char *text, char end)
 static void put_number(FILE *f, double n)
 {
 	if (isfinite(n))
-		(void)fprintf(f, "%.10g", n);
+		(void)fprintf(f, "%.15g", n);
 	(void)fputc(',', f);
 }
 

@@ -112,7 +112,7 @@ void pl_model_name_read(const char *text, struct pl_model_name *ret)
 /* Words whose loss would make it another model: sizes ("7b", "a3b", "0.6b") and versions. */
 static bool tells_size(const char *word)
 {
-	for (const char *p = word; *p; p++)
+	for (const char *p = word; *p && *p != '-'; p++)
 		if (isdigit((unsigned char)*p) && (p[1] == 'b' || p[1] == 'B' || p[1] == 'm' || p[1] == 'M') && is_separator(p[2]))
 			return true;
 	return false;
@@ -145,12 +145,15 @@ const struct pl_model_row *pl_model_name_find(const struct pl_model_name *n)
 {
 	enum { MAX_CUTS = 6 };
 	char name[sizeof n->base];
+	const char *first = strchr(n->base, '-');
 	memcpy(name, n->base, sizeof name);
 	for (char *p = name; *p; p++)
 		if (*p == ':' || *p == ' ')
 			*p = '-';
 	for (int i = 0; i <= MAX_CUTS && *name; i++) {
 		const struct pl_model_row *row = find_owned(name);
+		if (!row && first && !tells_size(n->base) && strlen(name) > (size_t)(first - n->base) + 1)
+			row = find(name + (first - n->base) + 1); /* whoever tuned it stands before the name */
 		char *cut = strrchr(name, '-');
 		if (row || !cut || cut == name || tells_size(cut + 1))
 			return row;

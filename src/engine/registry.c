@@ -7,10 +7,11 @@
 #include "base/words.h"
 #include "engine/engines.h"
 
-/* In order of preference for a GGUF file. */
+/* llama.cpp first, Transformers last, the servers in order of preference between them (plan/choose.c). */
 static const struct pl_engine *const engines[] = {
     &pl_engine_llamacpp,
     &pl_engine_vllm,
+    &pl_engine_transformers,
     NULL,
 };
 

@@ -60,6 +60,15 @@ static const char *why(struct pl_arena *a, const struct candidate *best, const s
 	return pl_arena_printf(a, pl_tr("%s runs this precision on this hardware"), best->engine->id);
 }
 
+/* The registry begins with llama.cpp, which GGUF precisions and CPUs are for, and ends with Transformers, which runs most and
+ * slowest. For everything else on a GPU the servers between them come first. */
+static uint32_t turn(uint32_t k, uint32_t n, bool servers)
+{
+	if (!servers || k + 1 == n)
+		return k;
+	return k + 2 == n ? 0 : k + 1;
+}
+
 const struct pl_engine *pl_choose_engine(struct pl_arena *a, const struct pl_trial *asked, const char **ret_reason)
 {
 	const struct pl_engine *const *all = pl_engines();
@@ -69,12 +78,10 @@ const struct pl_engine *pl_choose_engine(struct pl_arena *a, const struct pl_tri
 		n++;
 	if (!n)
 		return NULL;
-	/* The registry stands in order of preference for GGUF, llama.cpp first; for everything else a server comes first
-	 * where there is a GPU. */
-	uint32_t first = !ggml && asked->machine->n_devices > 0 && n > 1 ? 1 : 0;
+	bool servers = !ggml && asked->machine->n_devices > 0;
 	struct candidate best = {0}, habit = {0};
 	for (uint32_t k = 0; k < n; k++) {
-		struct candidate c = judge(a, asked, all[(first + k) % n]);
+		struct candidate c = judge(a, asked, all[turn(k, n, servers)]);
 		if (!k)
 			habit = c;
 		if (!best.engine || better(&c, &best))

@@ -1,0 +1,169 @@
+/* `transformers serve` where it loads exactly what was planned, else a line of Python that does. */
+#include <string.h>
+#include <strings.h>
+#include <stdlib.h>
+
+#include "base/checked.h"
+#include "engine/transformers.h"
+
+enum { MAX_WORDS = 24 };
+
+struct line {
+	struct pl_arena *a;
+	const char **w;
+	uint32_t n;
+};
+
+static void put(struct line *l, const char *s)
+{
+	if (s && l->n + 1 < MAX_WORDS)
+		l->w[l->n++] = s;
+}
+
+static bool before_ampere(const struct pl_machine *hw)
+{
+	for (uint32_t i = 0; i < hw->n_devices; i++) {
+		const struct pl_gpu *g = hw->devices[i].gpu;
+		if (g && g->vendor == PL_VENDOR_NVIDIA && g->capability && strtod(g->capability, NULL) < 8.0)
+			return true;
+	}
+	return false;
+}
+
+/* The user asked for it by name, so the checkpoint is plain: config.json's own schemes are named otherwise. */
+static bool quantises(const struct pl_model *m)
+{
+	const char *q = m->quant_name;
+	return q && (!strcasecmp(q, "nf4") || !strcasecmp(q, "bnb-nf4") || !strcasecmp(q, "int8") || !strcasecmp(q, "bnb-int8"));
+}
+
+static void serve(struct line *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw,
+                  const struct pl_params *p)
+{
+	put(l, "transformers");
+	put(l, "serve");
+	put(l, ref);
+	put(l, "--device");
+	put(l, hw->n_devices ? "auto" : "cpu");
+	put(l, "--dtype");
+	put(l, before_ampere(hw) ? "float16" : "auto");
+	if (quantises(m)) {
+		put(l, "--quantization");
+		put(l, tf_scheme_of(m) == TF_BNB_4BIT ? "bnb-4bit" : "bnb-8bit");
+	}
+	if (p->attention_eager) {
+		put(l, "--attn-implementation");
+		put(l, "eager");
+	}
+}
+
+/* Python's string literal of a name. */
+static const char *literal(struct pl_arena *a, const char *s)
+{
+	char *out = pl_arena_alloc(a, 2 * strlen(s) + 3), *to = out;
+	if (!out)
+		return NULL;
+	*to++ = '"';
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			*to++ = '\\';
+		*to++ = *s == '\n' ? ' ' : *s;
+	}
+	*to = '"';
+	return out;
+}
+
+static const char *device_map(struct pl_arena *a, const struct pl_machine *hw, const struct pl_params *p)
+{
+	const char *text = "";
+	uint32_t gpu = 0;
+	if (!hw->n_devices)
+		return "device_map=\"cpu\"";
+	if (p->device_map_auto)
+		return "device_map=\"auto\"";
+	for (uint32_t i = 0; i < hw->n_devices && i < PL_MAX_DEVICES && text; i++) {
+		if (hw->devices[i].node)
+			continue;
+		if (p->tensor_split[i] > 0)
+			text = pl_arena_printf(a, "%s%s%u: %.0f", text, *text ? ", " : "", gpu, p->tensor_split[i]);
+		gpu++;
+	}
+	if (!text || !*text)
+		return "device_map={\"\": 0}";
+	if (hw->ram_bytes.known)
+		text = pl_arena_printf(a, "%s, \"cpu\": %llu", text, (unsigned long long)(hw->ram_bytes.value / 10 * 9));
+	return pl_arena_printf(a, "device_map=\"sequential\", max_memory={%s}", text);
+}
+
+static const char *load_options(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
+                                const struct pl_params *p)
+{
+	struct tf_rules rules;
+	tf_rules_of(p->engine_version, &rules);
+	const char *text = pl_arena_printf(a, "%s=\"%s\", %s", rules.window_cache ? "dtype" : "torch_dtype",
+	                                   before_ampere(hw) ? "float16" : "auto", device_map(a, hw, p));
+	if (quantises(m))
+		text = pl_arena_printf(a, "%s, quantization_config=BitsAndBytesConfig(%s)", text,
+		                       tf_scheme_of(m) == TF_BNB_INT8
+		                           ? "load_in_8bit=True"
+		                           : "load_in_4bit=True, bnb_4bit_quant_type=\"nf4\", bnb_4bit_use_double_quant=True, "
+		                             "bnb_4bit_compute_dtype=\"bfloat16\"");
+	if (p->attention_eager)
+		text = pl_arena_printf(a, "%s, attn_implementation=\"eager\"", text);
+	if (p->offload_folder)
+		text = pl_arena_printf(a, "%s, offload_folder=%s", text, literal(a, p->offload_folder));
+	return text;
+}
+
+static const char *generate_options(struct pl_arena *a, const struct pl_params *p)
+{
+	const char *text = pl_arena_printf(a, "max_length=%llu", (unsigned long long)p->n_ctx_tokens);
+	if (p->max_num_batched_tokens)
+		text = pl_arena_printf(a, "%s, prefill_chunk_size=%u", text, p->max_num_batched_tokens);
+	if (p->type_k == PL_DTYPE_I8 || p->type_k == PL_DTYPE_INT4)
+		text = pl_arena_printf(a, "%s, cache_implementation=\"quantized\", cache_config={\"backend\": \"%s\", \"nbits\": %d}", text,
+		                       p->type_k == PL_DTYPE_I8 ? "hqq" : "quanto", p->type_k == PL_DTYPE_I8 ? 8 : 4);
+	return text;
+}
+
+static void python(struct line *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw,
+                   const struct pl_params *p)
+{
+	struct pl_arena *a = l->a;
+	const char *name = literal(a, ref), *options = load_options(a, m, hw, p);
+	put(l, "python3");
+	put(l, "-c");
+	if (m->is_embedding) {
+		put(l, pl_arena_printf(a,
+		                       "from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig; "
+		                       "t = AutoTokenizer.from_pretrained(%s); m = AutoModel.from_pretrained(%s, %s); "
+		                       "x = t([\"Hello\"] * %u, return_tensors=\"pt\").to(m.device); print(m(**x).last_hidden_state.shape)",
+		                       name, name, options, p->n_seq));
+		return;
+	}
+	put(l, pl_arena_printf(a,
+	                       "from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig; "
+	                       "t = AutoTokenizer.from_pretrained(%s); m = AutoModelForCausalLM.from_pretrained(%s, %s); "
+	                       "x = t([\"Hello\"] * %u, return_tensors=\"pt\").to(m.device); "
+	                       "print(t.batch_decode(m.generate(**x, %s)))",
+	                       name, name, options, p->n_seq, generate_options(a, p)));
+}
+
+int tf_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
+               const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
+{
+	struct line line = {.a = a, .w = PL_NEW_N(a, const char *, MAX_WORDS)};
+	(void)l;
+	if (!line.w)
+		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
+	bool plain = p->n_seq == 1 && (p->device_map_auto || !hw->n_devices) && !p->offload_folder && !p->max_num_batched_tokens &&
+	             p->type_k != PL_DTYPE_I8 && p->type_k != PL_DTYPE_INT4 && !m->is_embedding && !p->engine_version;
+	if (!strncmp(model_ref, "hf:", 3))
+		model_ref += 3;
+	if (plain)
+		serve(&line, m, model_ref, hw, p);
+	else
+		python(&line, m, model_ref, hw, p);
+	*ret_argv = (struct pl_argv){.words = line.w, .n_words = line.n};
+	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
+}

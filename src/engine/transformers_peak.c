@@ -304,7 +304,7 @@ void tf_peak(const struct tf_job *j, int32_t gpu, struct tf_peak *ret)
 	if (prompt || copy)
 		prompt = pl_sat_add(prompt, unpacked_bytes(j));
 	out.compute_bytes = pl_sat_add(pl_max_u64(prompt, copy), visiting_bytes(j, gpu));
-	uint64_t cached = pl_sat_add(out.kv_bytes, out.state_bytes), loading = prompt ? loading_bytes(j) : 0;
+	uint64_t cached = pl_sat_add(pl_sat_add(out.kv_bytes, out.state_bytes), out.rounding_bytes), loading = prompt ? loading_bytes(j) : 0;
 	if (loading > cached) /* loading happens before there is a cache */
 		out.compute_bytes = pl_max_u64(out.compute_bytes, loading - cached);
 	*ret = out;

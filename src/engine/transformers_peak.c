@@ -289,7 +289,8 @@ void tf_peak(const struct tf_job *j, int32_t gpu, struct tf_peak *ret)
 		struct layer_cache c = cache_of(j, l);
 		out.kv_bytes = pl_sat_add(out.kv_bytes, pl_sat_add(c.k_bytes, c.v_bytes));
 		out.state_bytes = pl_sat_add(out.state_bytes, state_of(j, l));
-		out.rounding_bytes = pl_sat_add(out.rounding_bytes, rounding_of(c.k_bytes) + rounding_of(c.v_bytes));
+		if (gpu >= 0) /* the host's allocator does not round like this */
+			out.rounding_bytes = pl_sat_add(out.rounding_bytes, rounding_of(c.k_bytes) + rounding_of(c.v_bytes));
 		late = pl_sat_add(late, c.late_bytes);
 		copy = pl_max_u64(copy, pl_max_u64(c.k_bytes, c.v_bytes)); /* torch.cat of the next token */
 		prompt = pl_max_u64(prompt, layer_bytes(j, l));

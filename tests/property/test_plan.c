@@ -80,14 +80,18 @@ static void check_growth(struct pl_arena *a, const struct pl_model *m, const str
 		const struct pl_plan *p = plan(a, m, hw, e, ctx, 1, false);
 		if (!p)
 			return;
-		assert_true(p->exact_bytes >= last);
+		if (p->exact_bytes < last)
+			fail_msg("%s on %s in %s: %llu bytes after %llu", m->name, hw->description, e->id,
+			         (unsigned long long)p->exact_bytes, (unsigned long long)last);
 		last = p->exact_bytes;
 	}
 	last = 0;
 	for (uint32_t n = 1; n <= 16; n *= 2) {
 		const struct pl_plan *p = plan(a, m, hw, e, 2048, n, false);
 		assert_non_null(p);
-		assert_true(p->exact_bytes >= last);
+		if (p->exact_bytes < last)
+			fail_msg("%s on %s in %s: %llu bytes after %llu", m->name, hw->description, e->id,
+			         (unsigned long long)p->exact_bytes, (unsigned long long)last);
 		last = p->exact_bytes;
 	}
 }

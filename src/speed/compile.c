@@ -35,6 +35,10 @@ static void engine_terms(struct pl_compile *c)
 	            pl_at(c, place, PL_F_STEP_S, PL_DTYPE_UNKNOWN);
 	t.sequence_s = pl_at(c, place, PL_F_SEQ_S, PL_DTYPE_UNKNOWN);
 	pl_term_add(c, &t, 1);
+	struct pl_term prompt = {.kind = PL_TERM_PROMPT, .cause = PL_CAUSE_LAUNCH, .place = place};
+	prompt.fixed_s = c->fused ? pl_at(c, place, PL_F_PROMPT_LAYER_S, PL_DTYPE_UNKNOWN) * c->m->n_layers : 0;
+	if (prompt.fixed_s > 0)
+		pl_term_add(c, &prompt, 1);
 }
 
 static bool has_gpu_layers(const struct pl_compile *c)
@@ -111,6 +115,7 @@ static void compile_graph(struct pl_compile *c)
 		c->s->unknown = pl_arena_printf(c->a, pl_tr("the step of '%s' (%s) is not known"), c->m->name, c->m->arch);
 		return;
 	}
+	pl_fused_begin(c);
 	for (uint32_t i = 0; i < g->n_ops && !c->s->unknown && !pl_arena_failed(c->a); i++)
 		pl_op_terms(c, &g->ops[i]);
 	if (c->s->unknown || pl_arena_failed(c->a))

@@ -4,6 +4,8 @@
 
 #include "speed/speed.h"
 
+struct pl_fused;
+
 struct pl_compile {
 	struct pl_arena *a;
 	const struct pl_model *m;
@@ -22,6 +24,7 @@ struct pl_compile {
 	uint32_t attn_ranks;    /* ranks that share the heads */
 	int16_t last_place;     /* where the previous operation was computed, -1 at the start */
 	bool streams;           /* batches of many rows stream the CPU's weights to the first GPU (llama.cpp's op offload) */
+	struct pl_fused *fused; /* a serving engine on a measured card (speed/fused.c); NULL else */
 	bool llama;             /* llama.cpp's family: layers on devices, experts on the CPU */
 };
 
@@ -38,6 +41,14 @@ double pl_pcie_bytes_per_s(const struct pl_device *d);
 
 /* speed/ops.c: terms of one operation. */
 void pl_op_terms(struct pl_compile *c, const struct pl_op *op);
+
+/* A pass over values that costs so many launches. */
+void pl_pass_term(struct pl_compile *c, const struct pl_op *op, uint32_t place, enum pl_cause cause, double launches);
+
+/* speed/fused.c: measured kernels of the serving engines. */
+void pl_fused_begin(struct pl_compile *c);
+/* True: the operation is costed (or is part of another that is). */
+bool pl_fused_op(struct pl_compile *c, const struct pl_op *op, uint32_t place);
 
 /* speed/collective.c: the sum over ranks after an operation, and the hand-over when the place changes. */
 void pl_reduce_term(struct pl_compile *c, uint32_t place, double row_bytes);

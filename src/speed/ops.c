@@ -234,7 +234,7 @@ static void scan(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	pl_term_add(c, &term, 1);
 }
 
-static void pass(struct pl_compile *c, const struct pl_op *op, uint32_t place, enum pl_cause cause, double launches)
+void pl_pass_term(struct pl_compile *c, const struct pl_op *op, uint32_t place, enum pl_cause cause, double launches)
 {
 	const struct pl_place *p = &c->s->places[place];
 	struct pl_term term = {.kind = PL_TERM_ROWS, .cause = cause, .place = place};
@@ -256,6 +256,8 @@ void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
 	if (c->last_place >= 0 && (uint32_t)c->last_place != place)
 		pl_hop_term(c, (uint32_t)c->last_place, place, (double)c->m->n_embd * c->activation_bytes);
 	c->last_place = (int16_t)place;
+	if (pl_fused_op(c, op, place))
+		return;
 	switch (op->kind) {
 	case PL_OP_LINEAR:
 	case PL_OP_LM_HEAD:
@@ -266,7 +268,7 @@ void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
 		break;
 	case PL_OP_ROUTER: /* logits, softmax, top k, weights */
 		linear(c, op, place);
-		pass(c, op, place, PL_CAUSE_EXPERTS, 3);
+		pl_pass_term(c, op, place, PL_CAUSE_EXPERTS, 3);
 		break;
 	case PL_OP_ATTENTION:
 		if (op->layer >= 0)
@@ -281,7 +283,7 @@ void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
 			scan(c, op, place);
 		break;
 	case PL_OP_CONV:
-		pass(c, op, place, PL_CAUSE_RECURRENT, 2);
+		pl_pass_term(c, op, place, PL_CAUSE_RECURRENT, 2);
 		break;
 	case PL_OP_NORM:
 	case PL_OP_ROPE:
@@ -290,7 +292,7 @@ void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
 	case PL_OP_ADD:
 	case PL_OP_COMBINE:
 	case PL_OP_POOL:
-		pass(c, op, place, PL_CAUSE_ELEMENTWISE, 1);
+		pl_pass_term(c, op, place, PL_CAUSE_ELEMENTWISE, 1);
 		break;
 	case PL_OP_EMBED:
 	case PL_OP_COUNT:

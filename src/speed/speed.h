@@ -13,13 +13,15 @@ enum pl_term_kind {
 	PL_TERM_SCAN,
 	PL_TERM_ROWS,   /* passes over values: seconds a row */
 	PL_TERM_FIXED,  /* seconds a step, a sequence */
-	PL_TERM_MESSAGE /* latency plus bytes a row */
+	PL_TERM_MESSAGE, /* latency plus bytes a row */
+	PL_TERM_PROMPT  /* seconds a step that computes prompt tokens */
 };
 
 /* Rows a term works on. */
 enum pl_term_rows { PL_TERM_NEW = 0, PL_TERM_OUTPUT, PL_TERM_ROUTED };
 
-struct pl_curve; /* measured utilisation of one matrix multiplication (speed/curve.h) */
+struct pl_curve; /* measured kernels (speed/kernels.h) */
+struct pl_kernel_grid;
 
 /* n equal operations. Seconds throughout: bandwidths and peaks are already divided out. */
 struct pl_term {
@@ -39,7 +41,13 @@ struct pl_term {
 	double pair_decode_s, pair_prefill_s; /* ATTENTION: arithmetic of one query against one key */
 	double window_tokens;  /* 0: all */
 	double rows_min, rows_max; /* counts only for rows_min ≤ rows < rows_max; 0, 0: always */
-	const struct pl_curve *curve; /* measured instead of the form above; NULL none */
+	/* Measured instead of the form above, which then only says whether memory or arithmetic rules; NULL none. */
+	const struct pl_curve *curve;
+	const struct pl_kernel_grid *decode_grid, *prefill_grid; /* ATTENTION */
+	double curve_scale, prefill_scale; /* measured in the engine over measured alone */
+	double rows_scale;                 /* rows of all ranks over rows of this one; 0: 1 */
+	double cached_bytes, heads;        /* ATTENTION: of one cached token; query heads of a rank */
+	bool latent;                       /* ATTENTION: the grid's second axis is heads */
 };
 
 /* A device, a group of devices that work as one, or the CPU. */
@@ -67,6 +75,8 @@ struct pl_speed {
 	bool ram_assumed;        /* nobody says how fast the RAM is */
 	enum pl_kinship kinship;
 	const char *kin_text;
+	const char *kernels_system; /* whose measured kernels are used; NULL none */
+	bool kernels_kin;           /* they are a relative's */
 };
 
 #endif

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "speed/kernels.h"
 #include "speed/speed.h"
 
 /* Rows of a batch, once a step. */
@@ -75,6 +76,38 @@ static double pairs(const struct pl_term *t, double n, double past)
 	return grow * past + grow * (grow + 1) / 2 + (n - grow) * w;
 }
 
+/* Seconds as measured, on the side that rules: memory where reading weights or cache takes longer, else arithmetic. */
+static struct part measured(double s, double memory_s, double compute_s)
+{
+	return memory_s >= compute_s ? (struct part){s, 0, 0} : (struct part){0, s, 0};
+}
+
+static struct part by_curve(const struct pl_term *t, double rows)
+{
+	rows *= t->rows_scale > 0 ? t->rows_scale : 1;
+	double s = pl_curve_s(t->curve, rows) * t->curve_scale;
+	return t->kind == PL_TERM_MESSAGE ? (struct part){0, 0, s} : measured(s, t->weights_s, rows * t->row_compute_s);
+}
+
+static struct part attention_by_grid(const struct pl_term *t, const struct rows *r, double decode_seqs)
+{
+	struct part p = {0, 0, 0};
+	if (decode_seqs > 0) {
+		double keys = seen(t, r->depth + 1), memory_s = decode_seqs * keys * t->cached_s;
+		double compute_s = r->decode_queries * keys * t->pair_decode_s;
+		double s = pl_grid_s(t->decode_grid, log2(decode_seqs * keys * t->cached_bytes), log2(t->latent ? t->heads : keys),
+		                     fmax(memory_s, compute_s));
+		p = measured(s * t->curve_scale, memory_s, compute_s);
+	}
+	if (r->prefill_seqs > 0) {
+		double n = r->prefill_per_seq, compute_s = r->prefill_seqs * pairs(t, n, r->past) * t->pair_prefill_s;
+		double memory_s = r->prefill_seqs * seen(t, r->past + n) * t->cached_s;
+		double s = pl_grid_s(t->prefill_grid, log2(r->prefill_seqs * t->heads), log2(r->past + n), fmax(memory_s, compute_s));
+		p.compute_s += s * t->prefill_scale;
+	}
+	return p;
+}
+
 static struct part attention(const struct pl_term *t, const struct rows *r, double decode_seqs)
 {
 	struct part p = {0, 0, t->fixed_s};
@@ -94,13 +127,15 @@ static struct part evaluate(const struct pl_term *t, const struct rows *r, doubl
 {
 	struct part p = {0, 0, 0};
 	double rows = t->rows == PL_TERM_OUTPUT ? r->output : r->all;
+	if (t->curve)
+		return by_curve(t, rows);
 	switch (t->kind) {
 	case PL_TERM_GEMM:
 		return gemm(t, rows);
 	case PL_TERM_EXPERTS:
 		return experts(t, rows);
 	case PL_TERM_ATTENTION:
-		return attention(t, r, decode_seqs);
+		return t->decode_grid && t->prefill_grid ? attention_by_grid(t, r, decode_seqs) : attention(t, r, decode_seqs);
 	case PL_TERM_SCAN:
 		p.memory_s = r->seqs * t->sequence_s;
 		p.compute_s = rows * t->row_compute_s;
@@ -112,6 +147,9 @@ static struct part evaluate(const struct pl_term *t, const struct rows *r, doubl
 		return p;
 	case PL_TERM_FIXED:
 		p.fixed_s = t->fixed_s + r->seqs * t->sequence_s;
+		return p;
+	case PL_TERM_PROMPT:
+		p.fixed_s = r->prefill_seqs > 0 ? t->fixed_s : 0;
 		return p;
 	case PL_TERM_MESSAGE:
 		p.fixed_s = t->fixed_s + rows * t->row_memory_s;
@@ -143,7 +181,7 @@ void pl_step(const struct pl_speed *s, const struct pl_batch *b, struct pl_step_
 			continue;
 		struct part p = evaluate(t, &r, b->decode_seqs);
 		double work = both(p.memory_s, p.compute_s) * t->n, fixed = p.fixed_s * t->n;
-		enum pl_cause extra = t->kind == PL_TERM_MESSAGE || t->kind == PL_TERM_FIXED ? t->cause : PL_CAUSE_LAUNCH;
+		enum pl_cause extra = t->kind >= PL_TERM_FIXED ? t->cause : PL_CAUSE_LAUNCH;
 		ret->cause_s[t->cause] += work;
 		ret->cause_s[extra] += fixed;
 		*(p.memory_s >= p.compute_s ? &ret->memory_s : &ret->compute_s) += work;

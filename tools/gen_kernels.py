@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Turns the measured kernel curves of data/kernels into one C file of const tables.
+
+usage: gen_kernels.py DATA_DIR OUT.c
+"""
+import csv
+import math
+import os
+import sys
+
+DATA, OUT = sys.argv[1:]
+GRIDS = ["gemm", "decode_attention", "prefill_attention", "prefill_attention_64", "decode_mla", "prefill_mla"]
+TYPES = ["bf16", "fp8", "fp8_block", "nvfp4", "int4_wo", "int8_wo", "int8", "mxfp4", "mxfp4_fp8"]
+ENGINES = ["vllm", "sglang", "trtllm"]
+OPS = ["all_reduce_graph", "all_reduce", "all_gather", "reduce_scatter", "alltoall"]
+
+
+def rows(name):
+    with open(os.path.join(DATA, name + ".csv"), newline="", encoding="utf-8") as file:
+        table = list(csv.reader(file))
+    for line, row in enumerate(table[1:], 2):
+        if len(row) != len(table[0]):
+            sys.exit(f"{name}.csv:{line}: {len(row)} cells, the header has {len(table[0])}")
+    return table[0], table[1:]
+
+
+def axis(header, first):
+    values = [float(h.rsplit("_", 1)[1]) for h in header[first:]]
+    step = values[1] - values[0]
+    if any(abs(b - a - step) > 1e-9 for a, b in zip(values, values[1:])):
+        sys.exit(f"{header[first]}: unequal steps")
+    return values[0], step
+
+
+def number(value):
+    text = f"{value:.5g}"
+    return text + ("f" if "." in text or "e" in text else ".0f")
+
+
+def log(text, scale=1.0):
+    value = float(text) * scale
+    if not value > 0:
+        sys.exit(f"not a positive number: {text}")
+    return number(math.log(value))
+
+
+def grids(out, systems):
+    lines = []
+    for op, name in enumerate(GRIDS):
+        header, table = rows(name)
+        x0, dx = axis(header, 4)
+        groups = {}
+        for row in table:
+            groups.setdefault((row[0], row[1]), []).append(row)
+        for (system, kind), group in groups.items():
+            y = [float(r[3]) for r in group]
+            symbol = f"{name}_{system}_{kind}"
+            cells = ", ".join(log(v) for r in group for v in r[4:])
+            out.write(f"static const float {symbol}[] = {{{cells}}};\n")
+            lines.append(f"{{{op}, {systems[system]}, {TYPES.index(kind)}, {len(y)}, {len(header) - 4}, {number(y[0])}, {number(y[1] - y[0])}, "
+                         f"{number(x0)}, {number(dx)}, {log(group[0][2], 1e-6)}, {symbol}}}")
+    out.write("static const struct pl_kernel_grid grids[] = {\n\t" + ",\n\t".join(lines) + "\n};\n")
+
+
+def experts(out, systems):
+    header, table = rows("moe")
+    out.write("static const struct pl_kernel_experts experts[] = {\n")
+    for r in table:
+        key = ", ".join(number(math.log2(float(v))) for v in r[3:8])
+        out.write(f"\t{{{systems[r[0]]}, {ENGINES.index(r[1])}, {TYPES.index(r[2])}, {{{key}}}, "
+                  f"{{{', '.join(log(v, 1e-6) for v in r[8:])}}}}},\n")
+    out.write("};\n")
+    if axis(header, 8) != (0, 2) or len(header) != 16:
+        sys.exit("moe.csv: speed/kernels.h expects microseconds at 1, 4, 16 … 16384 tokens")
+
+
+def messages(out, systems):
+    header, table = rows("collectives")
+    out.write("static const struct pl_kernel_message messages[] = {\n")
+    for r in table:
+        out.write(f"\t{{{systems[r[0]]}, {OPS.index(r[1])}, {int(r[2])}, {{{', '.join(log(v, 1e-6) for v in r[3:])}}}}},\n")
+    out.write("};\n")
+    if axis(header, 3) != (9, 2) or len(header) != 15:
+        sys.exit("collectives.csv: speed/kernels.h expects microseconds at 512, 2048 … 2 GiB")
+
+
+def main():
+    header, table = rows("systems")
+    systems = {row[0]: i for i, row in enumerate(table)}
+    with open(OUT, "w", encoding="utf-8") as out:
+        out.write("/* Generated from data/kernels by tools/gen_kernels.py. */\n#include \"speed/kernels.h\"\n\n")
+        out.write("static const struct pl_kernel_system systems[] = {\n")
+        for r in table:
+            peaks = ", ".join(f"{float(v):g}e12" for v in r[3:])
+            out.write(f"\t{{\"{r[0]}\", \"{r[1]}\", \"{r[2]}\", {{{peaks}}}}},\n")
+        out.write("};\n")
+        grids(out, systems)
+        experts(out, systems)
+        messages(out, systems)
+        out.write("static const struct pl_kernel_tables tables = {systems, grids, experts, messages,\n"
+                  "\tsizeof systems / sizeof *systems, sizeof grids / sizeof *grids, sizeof experts / sizeof *experts,\n"
+                  "\tsizeof messages / sizeof *messages};\n"
+                  "const struct pl_kernel_tables *pl_kernel_tables(void)\n{\n\treturn &tables;\n}\n")
+
+
+if __name__ == "__main__":
+    main()

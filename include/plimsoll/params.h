@@ -57,13 +57,17 @@ struct pl_params {
 	bool engine_fit;                 /* the engine's own -fit decides what is PL_AUTO, not our placement */
 	uint64_t fit_target_bytes;       /* margin a device that -fit leaves free; 0: 1 GiB */
 	uint64_t fit_ctx_min_tokens;     /* 0: 4096 */
+	bool fit_ctx;                    /* -fit may make the context shorter: -c was not given */
 	const struct pl_model *mmproj;   /* vision or audio tower in a file of its own; NULL none */
 	const char *mmproj_ref;
 	bool mmproj_on_cpu;
+	uint64_t cache_ram_bytes;        /* llama-server's cache of prompts in RAM, the most it grows to; UINT64_MAX: no limit */
 
 	/* ---- serving engines (vLLM's names; SGLang's and TensorRT-LLM's where theirs differ) */
 	uint32_t tensor_parallel, pipeline_parallel, data_parallel; /* 0: chosen; else ≥ 1 */
+	uint32_t decode_context_parallel, prefill_context_parallel; /* 0 or 1: none */
 	bool expert_parallel;
+	enum pl_dtype dtype;                /* of weights that are not quantised, and activations; UNKNOWN: the model's */
 	double gpu_memory_utilization_frac; /* SGLang: mem_fraction_static; TensorRT-LLM: free_gpu_memory_fraction; 0: the engine's default */
 	uint32_t max_num_batched_tokens;    /* SGLang: chunked_prefill_size; TensorRT-LLM: max_num_tokens; 0: the engine's default */
 	uint32_t max_num_seqs;              /* SGLang: max_running_requests; TensorRT-LLM: max_batch_size; 0: the engine's default */
@@ -72,6 +76,9 @@ struct pl_params {
 	uint32_t max_cudagraph_batch;       /* largest captured batch; 0: the engine's default */
 	uint64_t kv_cache_memory_bytes;     /* of one GPU, instead of the fraction; 0: by the fraction */
 	uint64_t max_total_tokens;          /* SGLang, TensorRT-LLM: cap of the cache in tokens; 0 none */
+	uint32_t num_gpu_blocks_override;   /* 0: as many as fit */
+	uint64_t kv_offload_bytes;          /* cache kept in RAM beside that of the GPUs */
+	uint64_t mm_cache_bytes;            /* processed images kept in RAM, of each API process; 0: the engine's default */
 	uint64_t cpu_offload_bytes;         /* weights of one GPU kept in RAM */
 	bool dp_attention;                  /* SGLang: attention data-parallel, experts shared */
 	bool language_model_only;           /* the towers are not loaded */

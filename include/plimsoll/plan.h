@@ -2,6 +2,7 @@
 #ifndef PLIMSOLL_PLAN_H
 #define PLIMSOLL_PLAN_H
 
+#include <plimsoll/command.h>
 #include <plimsoll/engine.h>
 
 enum pl_verdict {
@@ -22,6 +23,7 @@ struct pl_plan_request {
 	const struct pl_engine *engine;  /* NULL: chosen, with the reason */
 	struct pl_params params;
 	bool no_suggestions;             /* skip limits and suggestions (search inner loops) */
+	const struct pl_command *command; /* the engine's command the request was read from, NULL none; lent to the plan */
 };
 
 enum pl_change {
@@ -56,6 +58,7 @@ struct pl_plan {
 	const struct pl_model *model;
 	const struct pl_machine *machine;
 	const struct pl_engine *engine;
+	const struct pl_command *command; /* as read, NULL: the request was not an engine's command */
 	const char *engine_reason; /* why this engine, translated; NULL when it was asked for */
 	enum pl_verdict verdict;
 	struct pl_params params;   /* as resolved */

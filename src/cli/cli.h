@@ -8,7 +8,7 @@
 
 #include <plimsoll/error.h>
 
-enum pl_command {
+enum pl_command_id {
 	C_PLAN = 1,
 	C_INSPECT = 2,
 	C_SHOW = 4,
@@ -34,7 +34,7 @@ extern const unsigned pl_n_options;
 
 struct pl_cli;
 struct pl_cmd {
-	enum pl_command id;
+	enum pl_command_id id;
 	const char *name, *arguments, *summary;
 	const char *description; /* paragraphs, for --help and the man page */
 	unsigned min_words, max_words;
@@ -49,6 +49,8 @@ struct pl_cli {
 	const char *values[PL_MAX_OPTIONS]; /* by index of pl_options; "" for a flag that is set */
 	const char *words[PL_MAX_WORDS];
 	unsigned n_words;
+	const char *const *tail; /* after "--": an engine's own command, for commands that plan */
+	unsigned n_tail;
 	bool json, color;
 	int columns;
 	FILE *out;

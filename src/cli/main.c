@@ -9,7 +9,7 @@
 #include "cli/language.h"
 
 const struct pl_cmd pl_commands[] = {
-    {C_PLAN, "plan", "MODEL [OPTIONS]", PL_N_("does it fit, where does every byte go, what starts it"),
+    {C_PLAN, "plan", "[MODEL] [OPTIONS] [-- COMMAND]", PL_N_("does it fit, where does every byte go, what starts it"),
      PL_N_("Plans MODEL on HARDWARE. MODEL is a .gguf file, a folder with config.json or safetensors, a catalogue name such as "
            "Qwen/Qwen3-32B, hf:owner/repo or an https URL of which only the header is read. Prints the verdict, memory by device "
            "and cause, limits, the launch line and, where it does not fit, the smallest changes that make it fit."),

@@ -154,6 +154,11 @@ int pl_cli_parse(struct pl_cli *cli, int argc, char **argv, struct pl_err *err)
 	for (int i = 0; i < argc && !rc; i++) {
 		if (!words_only && !strcmp(argv[i], "--")) {
 			words_only = true;
+			if ((unsigned)cli->command->id & C_PLANS) {
+				cli->tail = (const char *const *)argv + i + 1;
+				cli->n_tail = (unsigned)(argc - i - 1);
+				break;
+			}
 		} else if (!words_only && !strncmp(argv[i], "--", 2)) {
 			rc = long_option(cli, argv, &i, argc, err);
 		} else if (!words_only && argv[i][0] == '-' && argv[i][1]) {
@@ -166,7 +171,7 @@ int pl_cli_parse(struct pl_cli *cli, int argc, char **argv, struct pl_err *err)
 	}
 	if (rc || pl_cli_flag(cli, "help"))
 		return rc;
-	if (cli->n_words < cli->command->min_words)
+	if (cli->n_words + (cli->tail ? 1 : 0) < cli->command->min_words)
 		return pl_fail(err, PL_ERR_USAGE, cli->command->name, "something is missing: plimsoll %s %s", cli->command->name,
 		               cli->command->arguments);
 	if (cli->n_words > cli->command->max_words)

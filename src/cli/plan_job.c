@@ -5,6 +5,7 @@
 #include <plimsoll/probe.h>
 #include <plimsoll/source.h>
 
+#include "cli/engine_command.h"
 #include "cli/plan_job.h"
 
 static int cache_type(struct pl_plan_job *j, const char *option, enum pl_dtype *ret)
@@ -125,15 +126,25 @@ static int find_machine(struct pl_plan_job *j)
 	return 0;
 }
 
+static int find_engine(struct pl_plan_job *j)
+{
+	const char *asked = pl_cli_text(j->cli, "engine"), *of_command = j->command ? j->command->engine : NULL;
+	int rc = asked ? pl_engine_find(asked, &j->req.engine, &j->err) : 0;
+	if (!rc && of_command && asked && strcmp(j->req.engine->id, of_command) != 0)
+		return pl_fail(&j->err, PL_ERR_USAGE, "--engine", "'%s' contradicts the command, which runs %s", asked, of_command);
+	return rc || !of_command ? rc : pl_engine_find(of_command, &j->req.engine, &j->err);
+}
+
 int pl_plan_job_init(struct pl_plan_job *j, const struct pl_cli *cli, const char *model_ref)
 {
-	const char *engine = pl_cli_text(cli, "engine");
 	*j = (struct pl_plan_job){.cli = cli, .a = pl_arena_new(0)};
 	if (!j->a)
 		return pl_fail(&j->err, PL_ERR_NOMEM, NULL, "out of memory");
-	int rc = find_machine(j);
-	if (!rc && engine)
-		rc = pl_engine_find(engine, &j->req.engine, &j->err);
+	int rc = cli->tail ? pl_tail_read(j) : 0;
+	rc = rc ? rc : find_machine(j);
+	rc = rc ? rc : find_engine(j);
+	if (!rc && j->command)
+		return pl_tail_apply(j, model_ref);
 	if (!rc)
 		rc = pl_load(j->a, model_ref, pl_cli_text(cli, "quant"), &j->loaded, &j->req.model, &j->err);
 	j->req.model_ref = model_ref;
@@ -152,6 +163,8 @@ int pl_plan_job_make(struct pl_plan_job *j, const struct pl_plan **ret_plan)
 void pl_plan_job_release(struct pl_plan_job *j)
 {
 	pl_loaded_free(j->loaded);
+	pl_loaded_free(j->draft);
+	pl_loaded_free(j->mmproj);
 	pl_arena_free(j->a);
 	*j = (struct pl_plan_job){0};
 }

@@ -10,13 +10,14 @@
 struct pl_plan_job {
 	const struct pl_cli *cli;
 	struct pl_arena *a;
-	struct pl_loaded *loaded;
+	struct pl_loaded *loaded, *draft, *mmproj;
 	struct pl_plan_request req;
 	struct pl_note *probe_notes; /* what could not be read of this machine */
+	struct pl_command *command;  /* what stood after "--", NULL none */
 	struct pl_err err;
 };
 
-/* Finds the machine, the engine and the model, and reads the knobs of C_PLAN's options. On failure j->err says why.
+/* model_ref may be NULL when an engine's command names the model. Finds the machine, the engine and the model, and reads the knobs of C_PLAN's options. On failure j->err says why.
  * Release in either case. */
 int pl_plan_job_init(struct pl_plan_job *j, const struct pl_cli *cli, const char *model_ref) PL_MUST_CHECK;
 /* Makes the plan; what could not be read of this machine goes to stderr. The plan lives as long as the job. */

@@ -65,6 +65,20 @@ static int check_request(const struct pl_plan_request *req, struct pl_err *err)
 	return 0;
 }
 
+/* Devices that the command picked are picked again. */
+static int show_devices(struct pl_arena *a, const struct pl_command *c, struct pl_argv *argv, struct pl_err *err)
+{
+	const char **env;
+	if (!c || !c->visible_env)
+		return 0;
+	env = pl_arena_grow(a, argv->env, argv->n_env, (uint64_t)argv->n_env + 1, sizeof *env);
+	if (!env)
+		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while planning");
+	env[argv->n_env++] = c->visible_env;
+	argv->env = env;
+	return 0;
+}
+
 static int launch_line(struct pl_arena *a, const struct pl_plan_request *req, const struct pl_trial *t,
                        struct pl_plan *plan, struct pl_err *err)
 {
@@ -77,8 +91,9 @@ static int launch_line(struct pl_arena *a, const struct pl_plan_request *req, co
 	}
 	if (support == PL_SUPPORT_UNSURE && reason)
 		pl_note_add(a, &plan->notes, PL_NOTE_WARNING, "%s may not run this: %s", t->engine->id, reason);
-	return t->engine->command(a, req->model, req->model_ref ? req->model_ref : req->model->name, req->machine, &t->params,
-	                          &plan->layout, &plan->argv, err);
+	int rc = t->engine->command(a, req->model, req->model_ref ? req->model_ref : req->model->name, req->machine, &t->params,
+	                            &plan->layout, &plan->argv, err);
+	return rc ? rc : show_devices(a, req->command, &plan->argv, err);
 }
 
 static void copy_notes(struct pl_arena *a, struct pl_note **to, const struct pl_note *from)
@@ -116,6 +131,9 @@ int pl_plan_make(struct pl_arena *a, const struct pl_plan_request *req, const st
 	plan->rule_of_thumb_error_frac =
 	    plan->exact_bytes ? (double)plan->rule_of_thumb_bytes / (double)plan->exact_bytes - 1 : 0;
 	plan->placement = pl_placement_text(a, &t, &now);
+	plan->command = req->command;
+	if (req->command)
+		copy_notes(a, &plan->notes, req->command->notes);
 	copy_notes(a, &plan->notes, req->model->notes);
 	copy_notes(a, &plan->notes, now.layout.notes);
 	if (!req->no_suggestions) {

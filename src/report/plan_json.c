@@ -119,6 +119,57 @@ static json_t *request(const struct pl_plan *p)
 	return o;
 }
 
+static json_t *knobs(json_t *o, const struct pl_params *p, uint32_t n_devices)
+{
+	static const char *const modes[] = {"layer", "row", "none"};
+	json_t *split = json_array(), *overrides = json_array();
+	bool any = false;
+	for (uint32_t i = 0; i < n_devices && i < PL_MAX_DEVICES; i++)
+		any |= p->tensor_split[i] > 0;
+	for (uint32_t i = 0; any && i < n_devices && i < PL_MAX_DEVICES; i++)
+		(void)json_array_append_new(split, json_real(p->tensor_split[i]));
+	for (uint32_t i = 0; i < p->n_overrides; i++)
+		(void)json_array_append_new(overrides, json_pack("{s:s,s:s}", "pattern", p->overrides[i].pattern, "buffer", p->overrides[i].buffer));
+	put(o, "type_k", text(p->type_k ? pl_dtype_name(p->type_k) : NULL));
+	put(o, "type_v", text(p->type_v ? pl_dtype_name(p->type_v) : NULL));
+	put(o, "flash_attn", p->flash_attn < 0 ? json_null() : json_boolean(p->flash_attn));
+	put(o, "split_mode", json_string(modes[p->split_mode]));
+	put(o, "main_gpu", size(p->main_gpu));
+	put(o, "tensor_split", split);
+	put(o, "override_tensor", overrides);
+	put(o, "kv_unified", json_boolean(p->kv_unified));
+	put(o, "swa_full", json_boolean(p->swa_full));
+	put(o, "no_kv_offload", json_boolean(p->no_kv_offload));
+	put(o, "no_mmap", json_boolean(p->no_mmap));
+	put(o, "mlock", json_boolean(p->mlock));
+	put(o, "no_repack", json_boolean(p->no_repack));
+	put(o, "max_num_batched_tokens", size(p->max_num_batched_tokens));
+	put(o, "max_num_seqs", size(p->max_num_seqs));
+	put(o, "enforce_eager", json_boolean(p->enforce_eager));
+	return o;
+}
+
+/* The engine's command that was asked about, flag by flag. */
+static json_t *asked_command(const struct pl_command *c)
+{
+	static const char *const effects[] = {"read", "harmless", "unknown"};
+	json_t *o = json_object(), *list = json_array();
+	for (uint32_t i = 0; i < c->n_settings; i++) {
+		json_t *s = json_object();
+		put(s, "flag", text(c->settings[i].flag));
+		put(s, "value", c->settings[i].value ? json_string(c->settings[i].value) : json_null());
+		put(s, "effect", json_string(effects[c->settings[i].effect]));
+		(void)json_array_append_new(list, s);
+	}
+	put(o, "program", text(c->program));
+	put(o, "version", text(c->version));
+	put(o, "model", text(c->model_ref));
+	put(o, "draft_model", text(c->draft_ref));
+	put(o, "mmproj", text(c->mmproj_ref));
+	put(o, "settings", list);
+	return o;
+}
+
 static json_t *suggestions(const struct pl_plan *p)
 {
 	static const char *const changes[] = {
@@ -197,7 +248,8 @@ struct json_t *pl_report_plan_json(const struct pl_plan *p)
 	put(o, "engine_info", engine(p));
 	put(o, "command", p->argv.n_words ? json_string(pl_argv_line(a, &p->argv)) : json_null());
 	put(o, "argv", argv_words(&p->argv));
-	put(o, "request", request(p));
+	put(o, "request", knobs(request(p), &p->params, p->layout.n_devices));
+	put(o, "asked_command", p->command ? asked_command(p->command) : json_null());
 	put(o, "placement", text(p->placement));
 	put(o, "memory", memory(p));
 	put(o, "limits", limits(p));

@@ -14,6 +14,7 @@
 
 static const struct pl_table_kind *const kinds[] = {
     &pl_kind_llamacpp_memory,
+    &pl_kind_serving_memory,
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 

@@ -73,7 +73,8 @@ static void cut_quant(struct pl_model_name *n)
 static bool is_mark(const char *word)
 {
 	static const char *const marks[] = {"gguf", "ud", "i1", "imat", "imatrix", "thireus", "qat", "mix", "merged", "special_tensor", "128k",
-	                                    "v2", "mtp", "hf", "bf16", "f16", "fp16", "mlx", "4bit", "8bit", "latest", "dynamic", "optimized"};
+	                                    "v2", "mtp", "hf", "bf16", "f16", "fp16", "mlx", "4bit", "8bit", "latest", "dynamic", "optimized", "fp8", "bnb", "unsloth",
+	                                    "awq", "gptq", "int4", "int8", "nvfp4", "quantized", "w8a8", "block"};
 	for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
 		if (!strcasecmp(word, marks[i]))
 			return true;

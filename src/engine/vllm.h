@@ -105,7 +105,7 @@ double vl_cache_concurrency(const struct vl_cache *c, uint64_t n_blocks);
 uint64_t vl_token_bytes(const struct vl_job *j, uint32_t tp);
 
 /* vllm_profile.c */
-uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s, bool driver);
+uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s);
 uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const struct pl_device *d);
 uint64_t vl_graphs(const struct vl_job *j, struct vl_answer *x, const struct pl_shard_stage *s);
 uint64_t vl_visible(const struct pl_device *d);

@@ -63,26 +63,6 @@ static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, co
 	return sum;
 }
 
-/* Room for adapters beside every linear layer: A of rank × input and B of output × rank, 16 bit, for each that may be in a batch
- * (vllm/lora/layers/). To 0.10 the embedding and the output matrix had theirs too. */
-static uint64_t adapters_of(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s)
-{
-	uint64_t rank = j->p->max_lora_rank ? j->p->max_lora_rank : 16, sum = 0;
-	for (uint32_t i = 0; j->p->max_loras && i < j->m->n_tensors; i++) {
-		const struct pl_tensor *t = &j->m->tensors[i];
-		enum pl_shard how = pl_role_info(t->role)->shard;
-		bool vocab = t->role == PL_ROLE_TOKEN_EMBD || t->role == PL_ROLE_OUTPUT;
-		if (t->n_dims != 2 || t->is_bias || !pl_shard_stage_holds(j->m, s, t) || (vocab && j->rules.version >= 1100))
-			continue;
-		if (!vocab && how != PL_SHARD_COLUMN && how != PL_SHARD_ROW && how != PL_SHARD_KV_HEADS)
-			continue;
-		uint64_t in = pl_ceil_div(t->ne[0], how == PL_SHARD_ROW ? pl->tp : 1);
-		uint64_t out = pl_ceil_div(t->ne[1], how == PL_SHARD_ROW ? 1 : pl->tp);
-		sum = pl_sat_add(sum, pl_sat_mul(2 * rank, pl_sat_add(in, out)));
-	}
-	return pl_sat_mul(sum, j->p->max_loras);
-}
-
 static double utilization_of(const struct vl_job *j, const struct vl_place *pl)
 {
 	double u = j->p->gpu_memory_utilization_frac > 0 ? j->p->gpu_memory_utilization_frac : j->rules.utilization_frac;
@@ -107,10 +87,10 @@ static void fill_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
 	k->total_bytes = d->total_bytes;
 	k->visible_bytes = vl_visible(d);
 	k->requested_bytes = (uint64_t)ceil((double)k->visible_bytes * x->utilization_frac);
-	k->weights_bytes = pl_sat_add(weights_of(j, pl, &s), adapters_of(j, pl, &s));
+	k->weights_bytes = weights_of(j, pl, &s);
 	k->offload_bytes = pl_min_u64(j->p->cpu_offload_bytes, k->weights_bytes);
 	k->weights_bytes -= k->offload_bytes;
-	k->activation_bytes = vl_activation(j, x, &s, r % pl->tp == 0);
+	k->activation_bytes = vl_activation(j, x, &s);
 	k->non_torch_bytes = vl_non_torch(j, pl, d);
 	k->graph_bytes = vl_graphs(j, x, &s);
 	k->context_bytes = vl_context(d);

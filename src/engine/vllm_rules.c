@@ -20,14 +20,10 @@ double vl_capability(const struct pl_machine *hw)
 	return least;
 }
 
-/* "0.11.2", "v0.8.5.post1 (V0)", "0.16.1rc1.dev206+g097eb544e", "V1": major, minor and patch count. "" or NULL: the newest. */
+/* "0.11.2", "v0.8.5.post1", "0.16.1rc1.dev206+g097eb544e": major, minor and patch count. "" or NULL: the newest. */
 static int number_of(const char *text, uint32_t *ret_version, struct pl_err *err)
 {
 	unsigned major = 0, minor = 0, patch = 0;
-	if (!strcmp(text, "V0") || !strcmp(text, "V1")) { /* the engine alone: a release of the middle of its time */
-		*ret_version = text[1] == '0' ? 703 : 1100;
-		return 0;
-	}
 	if (*text == 'v' || *text == 'V')
 		text++;
 	if (sscanf(text, "%2u.%2u.%2u", &major, &minor, &patch) < 2)
@@ -69,10 +65,6 @@ int vl_rules_of(const char *version, double capability, struct vl_rules *r, stru
 	    .wide_graph_steps = v >= 1300,
 	    .a100_small = v >= 901,
 	};
-	if (version && v < 1100 && strstr(version, "V0"))
-		r->v1 = false;
-	if (version && v >= 700 && strstr(version, "V1"))
-		r->v1 = true;
 	r->hybrid_groups = r->v1 && v >= 902;
 	r->full_graphs = r->v1 && v >= 1100;
 	return 0;

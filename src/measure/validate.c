@@ -8,6 +8,7 @@
 #include <plimsoll/source.h>
 
 #include "base/checked.h"
+#include "measure/local_case.h"
 #include "measure/validate.h"
 #include "measure/validator.h"
 #include "source/source.h"
@@ -15,6 +16,7 @@
 static const struct pl_table_kind *const kinds[] = {
     &pl_kind_llamacpp_memory,
     &pl_kind_serving_memory,
+    &pl_kind_local_perf,
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 

@@ -21,6 +21,7 @@ struct pl_validator {
 	struct pl_nameset models, machines; /* index into things */
 	struct pl_kept *things;
 	uint32_t n_things, cap_things;
+	void *kind_data;                  /* what the kind of table keeps from row to row; NULL at first */
 	struct pl_validation out;
 };
 

@@ -37,11 +37,15 @@ static bool several_gpus(const struct pl_speed *s)
 	return n > 1;
 }
 
-static struct pl_estimate with_interval(const struct pl_speed *s, double median, bool prefill, bool is_time)
+enum pl_answer_class pl_speed_class(const struct pl_speed *s, bool prefill)
 {
 	enum pl_answer_class c = uses_host(s) ? PL_CLASS_OFFLOAD_DECODE : several_gpus(s) ? PL_CLASS_MULTI_DECODE : PL_CLASS_DECODE;
-	if (prefill)
-		c = (enum pl_answer_class)(c + 1);
+	return prefill ? (enum pl_answer_class)(c + 1) : c;
+}
+
+static struct pl_estimate with_interval(const struct pl_speed *s, double median, bool prefill, bool is_time)
+{
+	enum pl_answer_class c = pl_speed_class(s, prefill);
 	struct pl_spread w = s->constants->spread[c][s->kinship];
 	if (is_time)
 		return (struct pl_estimate){median, median * exp(-w.high_ln), median * exp(-w.low_ln)};
@@ -49,7 +53,7 @@ static struct pl_estimate with_interval(const struct pl_speed *s, double median,
 }
 
 /* A prompt in passes of the engine's batch; passes overlap over the stages of a layer split. */
-static double prompt_s(const struct pl_speed *s, double tokens, double past, struct pl_step_cost *ret_last)
+double pl_prompt_s(const struct pl_speed *s, double tokens, double past, struct pl_step_cost *ret_last)
 {
 	double sum = 0, room = s->n_ubatch ? s->n_ubatch : tokens;
 	for (double done = 0; done < tokens;) {
@@ -63,13 +67,37 @@ static double prompt_s(const struct pl_speed *s, double tokens, double past, str
 	return sum;
 }
 
+/* Tokens of one verify step by K tokens drafted: SemiAnalysisAI/InferenceX golden_al_distribution, Qwen3.5 MTP (2026). */
+static const double mtp_acceptance[] = {1, 1.93, 2.73, 3.39, 3.97, 4.41, 4.80};
+enum { MTP_ACCEPTANCE_MAX = sizeof mtp_acceptance / sizeof *mtp_acceptance - 1 };
+
+double pl_decode_s(const struct pl_speed *s, double seqs, double depth, double draft_tokens, double acceptance_length, double *ret_yield,
+                   struct pl_step_cost *ret)
+{
+	struct pl_batch b = {.decode_seqs = seqs, .decode_depth_tokens = depth};
+	double k = draft_tokens, each;
+	*ret_yield = 1;
+	if (!(k >= 1)) {
+		pl_step(s, &b, ret);
+		return ret->total_s;
+	}
+	int i = k < MTP_ACCEPTANCE_MAX ? (int)k : MTP_ACCEPTANCE_MAX;
+	*ret_yield = acceptance_length >= 1 ? acceptance_length : mtp_acceptance[i];
+	each = s->setup.model && s->setup.model->n_layers ? 1.5 / s->setup.model->n_layers : 0.05;
+	pl_step(s, &b, ret); /* a draft step is one layer and the output layer */
+	double draft = k * (each * ret->total_s + ret->cause_s[PL_CAUSE_LM_HEAD]);
+	b.tokens_per_seq = k + 1;
+	pl_step(s, &b, ret);
+	return ret->total_s + draft;
+}
+
 int pl_speed_answer(struct pl_arena *a, const struct pl_speed *s, const struct pl_speed_question *q,
                     struct pl_speed_answer *ret, struct pl_err *err)
 {
 	double prompt = q->prompt_tokens > 0 ? q->prompt_tokens : 512, n = q->concurrency > 1 ? q->concurrency : 1;
 	struct pl_step_cost one;
 	*ret = (struct pl_speed_answer){.unknown = s->unknown, .kinship = s->kinship, .kin_text = s->kin_text, .acceptance_length = 1};
-	double prefill = prompt_s(s, prompt, q->depth_tokens, &ret->prefill);
+	double prefill = pl_prompt_s(s, prompt, q->depth_tokens, &ret->prefill);
 	ret->ttft_s = with_interval(s, prefill + s->request_s, true, true);
 	ret->prefill_tok_s = with_interval(s, prompt / prefill, true, false);
 	struct pl_batch b = {.decode_seqs = 1};

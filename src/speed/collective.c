@@ -35,33 +35,40 @@ static double link_bytes_per_s(const struct pl_compile *c, uint32_t first, uint3
 	return says(c, "no-p2p") || says(c, "no p2p") || no_peer(d) ? pcie * no_peer_factor : pcie;
 }
 
-/* Ring: each rank sends 2 (n − 1)/n of the message; below some size the fixed part rules. */
-void pl_reduce_term(struct pl_compile *c, uint32_t place, double row_bytes)
+/* Each rank of a ring sends 2 (n − 1)/n of the message. */
+void pl_reduce_work(struct pl_compile *c, uint32_t place, double row_bytes)
 {
-	struct pl_place *p = &c->s->places[place];
-	double n = c->ep > c->tp ? (double)c->ep : (double)c->tp;
+	const struct pl_place *p = &c->s->places[place];
+	struct pl_work w;
+	uint32_t n = c->ep > c->tp ? c->ep : c->tp;
 	if (p->first == PL_SPEED_HOST || n < 2)
 		return;
-	double bw = link_bytes_per_s(c, p->first, p->n) * pl_at(c, place, PL_F_REDUCE_EFF, PL_DTYPE_UNKNOWN);
-	struct pl_term t = {.kind = PL_TERM_MESSAGE, .cause = PL_CAUSE_ALL_REDUCE, .place = place};
-	t.fixed_s = pl_at(c, place, PL_F_REDUCE_S, PL_DTYPE_UNKNOWN) * (1 + log2(n)) / 2;
-	t.row_memory_s = 2 * (n - 1) / n * row_bytes / bw;
-	pl_term_add(c, &t, 1);
+	memset(&w, 0, sizeof w);
+	w.kind = PL_TERM_MESSAGE;
+	w.cause = PL_CAUSE_ALL_REDUCE;
+	w.place = w.gpu = place;
+	w.ranks = n;
+	w.row_bytes = 2 * ((double)n - 1) / n * row_bytes;
+	w.link_bytes_per_s = link_bytes_per_s(c, p->first, n);
+	pl_work_add(c, &w);
 }
 
 /* Between two GPUs and between GPU and CPU, over PCIe or the link. */
-void pl_hop_term(struct pl_compile *c, uint32_t from, uint32_t to, double row_bytes)
+void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_bytes)
 {
 	const struct pl_place *a = &c->s->places[from], *b = &c->s->places[to];
-	uint32_t gpu = a->first == PL_SPEED_HOST ? to : from;
-	if (c->s->places[gpu].first == PL_SPEED_HOST)
+	struct pl_work w;
+	memset(&w, 0, sizeof w);
+	w.gpu = a->first == PL_SPEED_HOST ? to : from;
+	if (c->s->places[w.gpu].first == PL_SPEED_HOST)
 		return;
-	const struct pl_device *d = &c->hw->devices[c->s->places[gpu].first];
-	bool host = a->first == PL_SPEED_HOST || b->first == PL_SPEED_HOST;
-	double bw = host ? pl_pcie_bytes_per_s(d) * pl_at(c, gpu, PL_F_PCIE_EFF, PL_DTYPE_UNKNOWN)
-	                 : link_bytes_per_s(c, c->s->places[gpu].first, 1) * pl_at(c, gpu, PL_F_REDUCE_EFF, PL_DTYPE_UNKNOWN);
-	struct pl_term t = {.kind = PL_TERM_MESSAGE, .cause = PL_CAUSE_HOP, .place = to};
-	t.fixed_s = pl_at(c, gpu, PL_F_HOP_S, PL_DTYPE_UNKNOWN);
-	t.row_memory_s = row_bytes / bw;
-	pl_term_add(c, &t, 1);
+	const struct pl_device *d = &c->hw->devices[c->s->places[w.gpu].first];
+	w.kind = PL_TERM_MESSAGE;
+	w.cause = PL_CAUSE_HOP;
+	w.place = to;
+	w.to_host = a->first == PL_SPEED_HOST || b->first == PL_SPEED_HOST;
+	w.ranks = 1;
+	w.row_bytes = row_bytes;
+	w.link_bytes_per_s = w.to_host ? pl_pcie_bytes_per_s(d) : link_bytes_per_s(c, c->s->places[w.gpu].first, 1);
+	pl_work_add(c, &w);
 }

@@ -3,42 +3,58 @@
 
 #include "speed/compile.h"
 
-void pl_term_add(struct pl_compile *c, const struct pl_term *t, double n)
+void pl_work_add(struct pl_compile *c, const struct pl_work *w)
 {
-	struct pl_term want = *t;
-	for (uint32_t i = c->n_terms; i-- > 0;) { /* layers repeat: an equal term stands near the end */
-		want.n = c->terms[i].n;
-		if (!memcmp(&want, &c->terms[i], sizeof want)) {
-			c->terms[i].n += n;
+	struct pl_work want = *w;
+	for (uint32_t i = c->n_work; i-- > 0;) { /* layers repeat: an equal one stands near the end */
+		want.n = c->work[i].n;
+		if (!memcmp(&want, &c->work[i], sizeof want)) {
+			c->work[i].n += 1;
 			return;
 		}
 	}
-	if (c->n_terms == c->cap_terms) {
-		uint32_t cap = c->cap_terms ? c->cap_terms * 2 : 64;
-		struct pl_term *terms = pl_arena_grow(c->a, c->terms, c->n_terms, cap, sizeof *terms);
-		if (!terms)
+	if (c->n_work == c->cap_work) {
+		uint32_t cap = c->cap_work ? c->cap_work * 2 : 64;
+		struct pl_work *more = pl_arena_grow(c->a, c->work, c->n_work, cap, sizeof *more);
+		if (!more)
 			return;
-		c->terms = terms;
-		c->cap_terms = cap;
+		c->work = more;
+		c->cap_work = cap;
 	}
-	want.n = n;
-	c->terms[c->n_terms++] = want;
+	want.n = 1;
+	c->work[c->n_work++] = want;
 }
 
-/* Work of the engine itself: each layer, each step, each sequence. */
-static void engine_terms(struct pl_compile *c)
+void pl_measured_add(struct pl_compile *c, const struct pl_term *t, enum pl_family scale, enum pl_family prefill_scale, enum pl_dtype type)
 {
-	struct pl_term t = {.kind = PL_TERM_FIXED, .cause = PL_CAUSE_LAUNCH};
-	uint32_t place = c->last_place >= 0 ? (uint32_t)c->last_place : 0;
-	t.place = place;
-	t.fixed_s = pl_at(c, place, PL_F_LAYER_S, PL_DTYPE_UNKNOWN) * c->m->n_layers +
-	            pl_at(c, place, PL_F_STEP_S, PL_DTYPE_UNKNOWN);
-	t.sequence_s = pl_at(c, place, PL_F_SEQ_S, PL_DTYPE_UNKNOWN);
-	pl_term_add(c, &t, 1);
-	struct pl_term prompt = {.kind = PL_TERM_PROMPT, .cause = PL_CAUSE_LAUNCH, .place = place};
-	prompt.fixed_s = c->fused ? pl_at(c, place, PL_F_PROMPT_LAYER_S, PL_DTYPE_UNKNOWN) * c->m->n_layers : 0;
-	if (prompt.fixed_s > 0)
-		pl_term_add(c, &prompt, 1);
+	struct pl_work w;
+	memset(&w, 0, sizeof w);
+	w.kind = t->kind;
+	w.cause = t->cause;
+	w.rows = t->rows;
+	w.place = w.gpu = t->place;
+	w.type = type;
+	w.measured = true;
+	w.as = *t;
+	w.scale = scale;
+	w.prefill_scale = prefill_scale;
+	pl_work_add(c, &w);
+}
+
+/* What the engine itself does each layer, step and sequence. */
+static void engine_work(struct pl_compile *c)
+{
+	struct pl_work w;
+	memset(&w, 0, sizeof w);
+	w.kind = PL_TERM_FIXED;
+	w.cause = PL_CAUSE_LAUNCH;
+	w.place = c->last_place >= 0 ? (uint32_t)c->last_place : 0;
+	w.launches = c->m->n_layers;
+	pl_work_add(c, &w);
+	if (!c->fused)
+		return;
+	w.kind = PL_TERM_PROMPT;
+	pl_work_add(c, &w);
 }
 
 static bool has_gpu_layers(const struct pl_compile *c)
@@ -117,10 +133,10 @@ static void compile_graph(struct pl_compile *c)
 	}
 	pl_fused_begin(c);
 	for (uint32_t i = 0; i < g->n_ops && !c->s->unknown && !pl_arena_failed(c->a); i++)
-		pl_op_terms(c, &g->ops[i]);
+		pl_op_work(c, &g->ops[i]);
 	if (c->s->unknown || pl_arena_failed(c->a))
 		return;
-	engine_terms(c);
+	engine_work(c);
 	widen_places(c);
 	name_kin(c);
 }
@@ -146,10 +162,13 @@ int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, con
 	s->n_replicas = c.p->data_parallel ? c.p->data_parallel : 1;
 	s->pipelined_prefill = c.llama && !c.row_split && c.hw->n_devices > 1;
 	compile_graph(&c);
-	s->terms = c.terms;
-	s->n_terms = c.n_terms;
+	s->work = c.work;
+	s->n_terms = c.n_work;
+	s->terms = PL_NEW_N(a, struct pl_term, c.n_work ? c.n_work : 1);
 	if (pl_arena_failed(a))
 		return pl_fail(err, PL_ERR_NOMEM, setup->model->name, "out of memory while planning");
+	if (!s->unknown)
+		pl_speed_bind(s, s->constants);
 	*ret_speed = s;
 	return 0;
 }

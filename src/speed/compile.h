@@ -13,8 +13,8 @@ struct pl_compile {
 	const struct pl_params *p;
 	const struct pl_layout *l;
 	struct pl_speed *s;
-	struct pl_term *terms;
-	uint32_t n_terms, cap_terms;
+	struct pl_work *work;
+	uint32_t n_work, cap_work;
 	double scale_bytes;     /* stated size over the model's own */
 	double activation_bytes; /* of one value between operations: 4 llama.cpp, 2 others */
 	int16_t host_place;     /* -1 until something is computed there */
@@ -28,9 +28,10 @@ struct pl_compile {
 	bool llama;             /* llama.cpp's family: layers on devices, experts on the CPU */
 };
 
-/* Adds a term, merged with an equal one. */
-void pl_term_add(struct pl_compile *c, const struct pl_term *t, double n);
-double pl_at(const struct pl_compile *c, uint32_t place, enum pl_family f, enum pl_dtype type);
+/* Adds work, merged with an equal one. */
+void pl_work_add(struct pl_compile *c, const struct pl_work *w);
+/* The same for a term that a measured curve costs: the constants scale it when it is bound. */
+void pl_measured_add(struct pl_compile *c, const struct pl_term *t, enum pl_family scale, enum pl_family prefill_scale, enum pl_dtype type);
 
 /* speed/places.c: the place of a device (-1: the CPU), made on first use. */
 uint32_t pl_place_of(struct pl_compile *c, int device);
@@ -39,11 +40,11 @@ double pl_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dty
 /* One direction of the slot of a device. */
 double pl_pcie_bytes_per_s(const struct pl_device *d);
 
-/* speed/ops.c: terms of one operation. */
-void pl_op_terms(struct pl_compile *c, const struct pl_op *op);
+/* speed/ops.c: work of one operation. */
+void pl_op_work(struct pl_compile *c, const struct pl_op *op);
 
 /* A pass over values that costs so many launches. */
-void pl_pass_term(struct pl_compile *c, const struct pl_op *op, uint32_t place, enum pl_cause cause, double launches);
+void pl_pass_work(struct pl_compile *c, const struct pl_op *op, uint32_t place, enum pl_cause cause, double launches);
 
 /* speed/fused.c: measured kernels of the serving engines. */
 void pl_fused_begin(struct pl_compile *c);
@@ -51,7 +52,7 @@ void pl_fused_begin(struct pl_compile *c);
 bool pl_fused_op(struct pl_compile *c, const struct pl_op *op, uint32_t place);
 
 /* speed/collective.c: the sum over ranks after an operation, and the hand-over when the place changes. */
-void pl_reduce_term(struct pl_compile *c, uint32_t place, double row_bytes);
-void pl_hop_term(struct pl_compile *c, uint32_t from, uint32_t to, double row_bytes);
+void pl_reduce_work(struct pl_compile *c, uint32_t place, double row_bytes);
+void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_bytes);
 
 #endif

@@ -141,8 +141,7 @@ static bool message(struct pl_compile *c, uint32_t place, enum pl_kernel_message
 		return false;
 	struct pl_term t = {.kind = PL_TERM_MESSAGE, .place = place, .curve = curve, .rows_scale = rows_scale};
 	t.cause = op == PL_MESSAGE_ALL_REDUCE_GRAPH ? PL_CAUSE_ALL_REDUCE : PL_CAUSE_ALL_TO_ALL;
-	t.curve_scale = pl_at(c, place, PL_F_REDUCE_KERNEL, PL_DTYPE_UNKNOWN);
-	pl_term_add(c, &t, 1);
+	pl_measured_add(c, &t, PL_F_REDUCE_KERNEL, PL_F_REDUCE_KERNEL, PL_DTYPE_UNKNOWN);
 	return true;
 }
 
@@ -158,16 +157,16 @@ static void share_experts(struct pl_compile *c, uint32_t place, double row_bytes
 	if (ranks > 1) {
 		if (!message(c, place, PL_MESSAGE_ALL_GATHER, c->ep, row_bytes, ranks) ||
 		    !message(c, place, PL_MESSAGE_REDUCE_SCATTER, c->ep, row_bytes, ranks))
-			pl_reduce_term(c, place, row_bytes);
+			pl_reduce_work(c, place, row_bytes);
 	} else if (c->tp > 1 && !message(c, place, PL_MESSAGE_ALL_REDUCE_GRAPH, c->tp, row_bytes, 1)) {
-		pl_reduce_term(c, place, row_bytes);
+		pl_reduce_work(c, place, row_bytes);
 	}
 }
 
 static void reduce(struct pl_compile *c, uint32_t place, double row_bytes)
 {
 	if (c->tp > 1 && !message(c, place, PL_MESSAGE_ALL_REDUCE_GRAPH, c->tp, row_bytes, 1))
-		pl_reduce_term(c, place, row_bytes);
+		pl_reduce_work(c, place, row_bytes);
 }
 
 /* ---- products */
@@ -219,10 +218,9 @@ static void product(struct pl_compile *c, uint32_t place, const struct pl_tensor
 	struct pl_term term = {.kind = PL_TERM_GEMM, .cause = cause, .place = place};
 	term.rows = cause == PL_CAUSE_LM_HEAD ? PL_TERM_OUTPUT : PL_TERM_NEW;
 	term.curve = curve_of(c, &want);
-	term.curve_scale = pl_at(c, place, PL_F_KERNEL, t->type);
 	term.weights_s = n * depth * pl_kernel_weight_bytes(want.type) / k->peaks[PL_PEAK_MEMORY];
 	term.row_compute_s = 2 * n * depth / pl_kernel_peak(k, want.type);
-	pl_term_add(c, &term, 1);
+	pl_measured_add(c, &term, PL_F_KERNEL, PL_F_KERNEL, t->type);
 }
 
 static void linear(struct pl_compile *c, const struct pl_op *op, uint32_t place)
@@ -260,12 +258,11 @@ static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 		                     .c = l->n_expert_used, .d = l->n_expert, .e = ranks};
 		struct pl_term term = {.kind = PL_TERM_EXPERTS, .cause = PL_CAUSE_EXPERTS, .place = place};
 		term.curve = curve_of(c, &want);
-		term.curve_scale = pl_at(c, place, PL_F_EXPERT_KERNEL, t->type);
 		term.rows_scale = data_ranks(c);
 		term.weights_s = 1; /* few tokens an expert: weights rule until the products fill the units */
 		term.row_compute_s = 1.0 / 256 * l->n_expert_used / l->n_expert;
 		if (term.curve)
-			pl_term_add(c, &term, 1);
+			pl_measured_add(c, &term, PL_F_EXPERT_KERNEL, PL_F_EXPERT_KERNEL, t->type);
 		share_experts(c, place, (double)t->ne[1] * 2);
 	}
 }
@@ -302,9 +299,7 @@ static void attention(struct pl_compile *c, const struct pl_op *op, uint32_t pla
 		t.prefill_grid = pl_kernel_grid(k, PL_GRID_PREFILL_ATTENTION_64, PL_KERNEL_BF16);
 	if (!t.prefill_grid)
 		t.prefill_grid = pl_kernel_grid(k, mla ? PL_GRID_PREFILL_MLA : PL_GRID_PREFILL_ATTENTION, PL_KERNEL_BF16);
-	t.curve_scale = pl_at(c, place, PL_F_ATTN_KERNEL, PL_DTYPE_UNKNOWN);
-	t.prefill_scale = pl_at(c, place, PL_F_PROMPT_ATTN_KERNEL, PL_DTYPE_UNKNOWN);
-	pl_term_add(c, &t, 1);
+	pl_measured_add(c, &t, PL_F_ATTN_KERNEL, PL_F_PROMPT_ATTN_KERNEL, PL_DTYPE_UNKNOWN);
 }
 
 /* ---- the rest: what is left as a kernel of its own */
@@ -336,7 +331,7 @@ bool pl_fused_op(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 		return true;
 	case PL_OP_ROUTER:
 		linear(c, op, place);
-		pl_pass_term(c, op, place, PL_CAUSE_EXPERTS, 1);
+		pl_pass_work(c, op, place, PL_CAUSE_EXPERTS, 1);
 		return true;
 	case PL_OP_EXPERTS:
 		routed(c, op, place);

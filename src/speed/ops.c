@@ -1,11 +1,17 @@
 /* Terms of one operation: bytes and FLOP of its exact tensors, divided by what its place reaches. */
-#include <math.h>
+#include <string.h>
 
 #include "speed/compile.h"
 
-double pl_at(const struct pl_compile *c, uint32_t place, enum pl_family f, enum pl_dtype type)
+static struct pl_work work_at(uint32_t place, enum pl_term_kind kind, enum pl_cause cause, double launches)
 {
-	return pl_constant(c->s->constants, f, &c->s->places[place].context, type);
+	struct pl_work w;
+	memset(&w, 0, sizeof w); /* padding too: equal work is found by its bytes */
+	w.kind = kind;
+	w.cause = cause;
+	w.place = w.gpu = place;
+	w.launches = launches;
+	return w;
 }
 
 static uint32_t width(const struct pl_compile *c, uint32_t value)
@@ -92,25 +98,22 @@ static enum pl_cause cause_of(const struct pl_tensor *t, enum pl_op_kind kind)
 enum { OFFLOAD_MIN_ROWS = 32 };
 static const double forever = 1e18;
 
-static void add_maybe_streamed(struct pl_compile *c, struct pl_term *term, const struct pl_tensor *t, double bytes)
+static void add_maybe_streamed(struct pl_compile *c, struct pl_work *w)
 {
-	if (!c->streams || c->s->places[term->place].first != PL_SPEED_HOST) {
-		pl_term_add(c, term, 1);
+	if (!c->streams || c->s->places[w->place].first != PL_SPEED_HOST) {
+		pl_work_add(c, w);
 		return;
 	}
-	term->rows_max = OFFLOAD_MIN_ROWS;
-	pl_term_add(c, term, 1);
-	uint32_t gpu = pl_place_of(c, 0);
-	const struct pl_place *host = &c->s->places[term->place], *p = &c->s->places[gpu];
-	double faster = pl_peak(c, p, t->type) * pl_at(c, gpu, PL_F_GEMM_EFF, t->type) /
-	                (pl_peak(c, host, t->type) * pl_at(c, term->place, PL_F_GEMM_EFF, t->type));
-	term->rows_min = OFFLOAD_MIN_ROWS;
-	term->rows_max = forever;
-	term->cause = PL_CAUSE_HOST_LINK;
-	term->place = gpu;
-	term->weights_s = bytes / (pl_pcie_bytes_per_s(&c->hw->devices[0]) * pl_at(c, gpu, PL_F_PCIE_EFF, PL_DTYPE_UNKNOWN));
-	term->row_compute_s /= faster;
-	pl_term_add(c, term, 1);
+	w->rows_max = OFFLOAD_MIN_ROWS;
+	pl_work_add(c, w);
+	w->place = w->gpu = pl_place_of(c, 0);
+	w->rows_min = OFFLOAD_MIN_ROWS;
+	w->rows_max = forever;
+	w->cause = PL_CAUSE_HOST_LINK;
+	w->streamed = true;
+	w->peak_flops_per_s = pl_peak(c, &c->s->places[w->place], w->type);
+	w->link_bytes_per_s = pl_pcie_bytes_per_s(&c->hw->devices[0]);
+	pl_work_add(c, w);
 }
 
 static void linear(struct pl_compile *c, const struct pl_op *op, uint32_t place)
@@ -118,18 +121,17 @@ static void linear(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	const struct pl_tensor *t = matrix(c, op);
 	if (!t)
 		return;
-	const struct pl_place *p = &c->s->places[place];
-	double part = share(c, t), bytes = (double)t->bytes * c->scale_bytes * part;
-	struct pl_term term = {.kind = PL_TERM_GEMM, .cause = cause_of(t, op->kind), .place = place};
-	term.rows = op->kind == PL_OP_LM_HEAD ? PL_TERM_OUTPUT : PL_TERM_NEW;
-	term.weights_s = bytes / (p->bytes_per_s * pl_at(c, place, PL_F_READ_EFF, t->type));
-	term.row_memory_s = values_bytes(c, op) / (p->bytes_per_s * pl_at(c, place, PL_F_ELEM_EFF, PL_DTYPE_UNKNOWN));
-	term.row_compute_s = 2 * (double)t->n_elems * part / (pl_peak(c, p, t->type) * pl_at(c, place, PL_F_GEMM_EFF, t->type));
-	term.half_rows = pl_at(c, place, PL_F_GEMM_HALF, PL_DTYPE_UNKNOWN);
-	term.fixed_s = pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
-	add_maybe_streamed(c, &term, t, bytes);
+	struct pl_work w = work_at(place, PL_TERM_GEMM, cause_of(t, op->kind), 1);
+	double part = share(c, t);
+	w.rows = op->kind == PL_OP_LM_HEAD ? PL_TERM_OUTPUT : PL_TERM_NEW;
+	w.type = t->type;
+	w.weight_bytes = (double)t->bytes * c->scale_bytes * part;
+	w.row_bytes = values_bytes(c, op);
+	w.row_flops = 2 * (double)t->n_elems * part;
+	w.peak_flops_per_s = pl_peak(c, &c->s->places[place], t->type);
+	add_maybe_streamed(c, &w);
 	if (c->tp > 1 && (c->row_split || pl_role_info(t->role)->shard == PL_SHARD_ROW))
-		pl_reduce_term(c, place, (double)width(c, op->out) * 2);
+		pl_reduce_work(c, place, (double)width(c, op->out) * 2);
 }
 
 static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
@@ -138,27 +140,23 @@ static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	const struct pl_layer *l = op->layer >= 0 ? &c->m->layers[op->layer] : NULL;
 	if (!t || !l || !l->n_expert)
 		return;
-	const struct pl_place *p = &c->s->places[place];
-	double part = share(c, t), bytes = (double)t->bytes * c->scale_bytes * part;
-	double read = pl_at(c, place, PL_F_READ_EFF, t->type) * pl_at(c, place, PL_F_EXPERT_READ, PL_DTYPE_UNKNOWN);
-	double compute = pl_at(c, place, PL_F_GEMM_EFF, t->type) * pl_at(c, place, PL_F_EXPERT_GEMM, PL_DTYPE_UNKNOWN);
-	struct pl_term term = {.kind = PL_TERM_EXPERTS, .cause = PL_CAUSE_EXPERTS, .place = place};
-	term.n_expert = l->n_expert;
-	term.n_expert_used = l->n_expert_used;
-	term.weights_s = bytes / (p->bytes_per_s * read);
-	term.row_memory_s = ((double)t->ne[0] + (double)t->ne[1]) * c->activation_bytes /
-	                    (p->bytes_per_s * pl_at(c, place, PL_F_ELEM_EFF, PL_DTYPE_UNKNOWN));
-	term.row_compute_s = 2 * (double)t->n_elems / l->n_expert * part / (pl_peak(c, p, t->type) * compute);
-	term.half_rows = pl_at(c, place, PL_F_GEMM_HALF, PL_DTYPE_UNKNOWN);
-	term.fixed_s = pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
-	add_maybe_streamed(c, &term, t, bytes);
+	struct pl_work w = work_at(place, PL_TERM_EXPERTS, PL_CAUSE_EXPERTS, 1);
+	double part = share(c, t);
+	w.type = t->type;
+	w.n_expert = l->n_expert;
+	w.n_expert_used = l->n_expert_used;
+	w.weight_bytes = (double)t->bytes * c->scale_bytes * part;
+	w.row_bytes = ((double)t->ne[0] + (double)t->ne[1]) * c->activation_bytes;
+	w.row_flops = 2 * (double)t->n_elems / l->n_expert * part;
+	w.peak_flops_per_s = pl_peak(c, &c->s->places[place], t->type);
+	add_maybe_streamed(c, &w);
 	if (t->role == PL_ROLE_EXPERT_DOWN && (c->tp > 1 || c->ep > 1))
-		pl_reduce_term(c, place, (double)t->ne[1] * 2);
+		pl_reduce_work(c, place, (double)t->ne[1] * 2);
 }
 
-static double cache_bits(enum pl_dtype t)
+static double cache_bytes(enum pl_dtype t)
 {
-	return t == PL_DTYPE_UNKNOWN ? 16 : pl_dtype_bits(t);
+	return t == PL_DTYPE_UNKNOWN ? 2 : pl_dtype_bits(t) / 8;
 }
 
 /* Bytes of one cached token of a layer on one rank, and FLOP of one query against one key. Latent attention reads one
@@ -166,39 +164,30 @@ static double cache_bits(enum pl_dtype t)
 static void attention(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 {
 	const struct pl_layer *l = &c->m->layers[op->layer];
-	const struct pl_place *p = &c->s->places[place];
+	struct pl_work w = work_at(place, PL_TERM_ATTENTION, PL_CAUSE_ATTENTION, 1);
 	double ranks = c->attn_ranks, heads = l->n_head / ranks, kv_heads = l->n_head_kv > ranks ? l->n_head_kv / ranks : 1;
-	double k = cache_bits(c->p->type_k) / 8, v = cache_bits(c->p->type_v) / 8, bytes, decode, prefill;
+	double k = cache_bytes(c->p->type_k), v = cache_bytes(c->p->type_v);
 	if (l->attn == PL_ATTN_MLA) {
-		bytes = ((double)l->kv_lora + l->d_rope) * k;
-		decode = 2 * heads * (2.0 * l->kv_lora + l->d_rope);
-		prefill = c->llama ? decode : 2 * heads * ((double)l->d_nope + l->d_rope + l->d_v);
+		w.cached_bytes = ((double)l->kv_lora + l->d_rope) * k;
+		w.pair_decode_flops = 2 * heads * (2.0 * l->kv_lora + l->d_rope);
+		w.pair_prefill_flops = c->llama ? w.pair_decode_flops : 2 * heads * ((double)l->d_nope + l->d_rope + l->d_v);
 	} else {
-		bytes = kv_heads * (l->d_k * k + l->d_v * v);
-		decode = prefill = 2 * heads * ((double)l->d_k + l->d_v);
+		w.cached_bytes = kv_heads * (l->d_k * k + l->d_v * v);
+		w.pair_decode_flops = w.pair_prefill_flops = 2 * heads * ((double)l->d_k + l->d_v);
 	}
-	double flops = p->peak16_flops_per_s * pl_at(c, place, PL_F_ATTN_EFF, PL_DTYPE_UNKNOWN);
-	enum pl_dtype type = c->p->type_k == PL_DTYPE_F16 ? PL_DTYPE_UNKNOWN : c->p->type_k;
-	struct pl_term term = {.kind = PL_TERM_ATTENTION, .cause = PL_CAUSE_ATTENTION, .place = place};
-	term.cached_s = bytes / (p->bytes_per_s * pl_at(c, place, PL_F_KV_READ_EFF, type));
-	term.pair_decode_s = decode / flops;
-	term.pair_prefill_s = prefill / flops;
-	term.window_tokens = l->window_tokens ? l->window_tokens : l->indexer_topk;
-	term.fixed_s = pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
-	pl_term_add(c, &term, 1);
+	w.type = c->p->type_k == PL_DTYPE_F16 ? PL_DTYPE_UNKNOWN : c->p->type_k;
+	w.window_tokens = l->window_tokens ? l->window_tokens : l->indexer_topk;
+	pl_work_add(c, &w);
 }
 
 /* The indexer of sparse attention scores every cached token. */
 static void indexer(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 {
 	const struct pl_layer *l = &c->m->layers[op->layer];
-	const struct pl_place *p = &c->s->places[place];
-	struct pl_term term = {.kind = PL_TERM_ATTENTION, .cause = PL_CAUSE_ATTENTION, .place = place};
-	term.cached_s = (double)l->indexer_dim * (c->llama ? 2 : 1) / (p->bytes_per_s * pl_at(c, place, PL_F_KV_READ_EFF, PL_DTYPE_UNKNOWN));
-	term.pair_decode_s = term.pair_prefill_s = 2.0 * l->indexer_heads * l->indexer_dim /
-	                                           (p->peak16_flops_per_s * pl_at(c, place, PL_F_ATTN_EFF, PL_DTYPE_UNKNOWN));
-	term.fixed_s = 2 * pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
-	pl_term_add(c, &term, 1);
+	struct pl_work w = work_at(place, PL_TERM_ATTENTION, PL_CAUSE_ATTENTION, 2);
+	w.cached_bytes = (double)l->indexer_dim * (c->llama ? 2 : 1);
+	w.pair_decode_flops = w.pair_prefill_flops = 2.0 * l->indexer_heads * l->indexer_dim;
+	pl_work_add(c, &w);
 }
 
 /* Elements of the recurrent state of one sequence. */
@@ -224,29 +213,22 @@ static double state_elems(const struct pl_layer *l)
  * query, delta rule); convolutions are passes over values. */
 static void scan(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 {
-	const struct pl_layer *l = &c->m->layers[op->layer];
-	const struct pl_place *p = &c->s->places[place];
-	double elems = state_elems(l) / c->attn_ranks;
-	struct pl_term term = {.kind = PL_TERM_SCAN, .cause = PL_CAUSE_RECURRENT, .place = place};
-	term.sequence_s = 2 * 4 * elems / (p->bytes_per_s * pl_at(c, place, PL_F_ELEM_EFF, PL_DTYPE_UNKNOWN));
-	term.row_compute_s = 8 * elems / (p->peak16_flops_per_s * pl_at(c, place, PL_F_SCAN_EFF, PL_DTYPE_UNKNOWN));
-	term.fixed_s = 3 * pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
-	pl_term_add(c, &term, 1);
+	struct pl_work w = work_at(place, PL_TERM_SCAN, PL_CAUSE_RECURRENT, 3);
+	double elems = state_elems(&c->m->layers[op->layer]) / c->attn_ranks;
+	w.sequence_bytes = 2 * 4 * elems;
+	w.row_flops = 8 * elems;
+	pl_work_add(c, &w);
 }
 
-void pl_pass_term(struct pl_compile *c, const struct pl_op *op, uint32_t place, enum pl_cause cause, double launches)
+void pl_pass_work(struct pl_compile *c, const struct pl_op *op, uint32_t place, enum pl_cause cause, double launches)
 {
-	const struct pl_place *p = &c->s->places[place];
-	struct pl_term term = {.kind = PL_TERM_ROWS, .cause = cause, .place = place};
-	double times = c->m->graph.values[op->out].rows == PL_ROWS_ROUTED && op->layer >= 0
-	                   ? c->m->layers[op->layer].n_expert_used
-	                   : 1;
-	term.row_memory_s = times * values_bytes(c, op) / (p->bytes_per_s * pl_at(c, place, PL_F_ELEM_EFF, PL_DTYPE_UNKNOWN));
-	term.fixed_s = launches * pl_at(c, place, PL_F_OP_S, PL_DTYPE_UNKNOWN);
-	pl_term_add(c, &term, 1);
+	struct pl_work w = work_at(place, PL_TERM_ROWS, cause, launches);
+	bool routed_rows = c->m->graph.values[op->out].rows == PL_ROWS_ROUTED && op->layer >= 0;
+	w.row_bytes = values_bytes(c, op) * (routed_rows ? c->m->layers[op->layer].n_expert_used : 1);
+	pl_work_add(c, &w);
 }
 
-void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
+void pl_op_work(struct pl_compile *c, const struct pl_op *op)
 {
 	if (op->kind == PL_OP_EMBED)
 		return; /* a few rows, on the host or the first device: within the step's own overhead */
@@ -254,7 +236,7 @@ void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
 	if (c->s->n_places > PL_MAX_PLACES)
 		return;
 	if (c->last_place >= 0 && (uint32_t)c->last_place != place)
-		pl_hop_term(c, (uint32_t)c->last_place, place, (double)c->m->n_embd * c->activation_bytes);
+		pl_hop_work(c, (uint32_t)c->last_place, place, (double)c->m->n_embd * c->activation_bytes);
 	c->last_place = (int16_t)place;
 	if (pl_fused_op(c, op, place))
 		return;
@@ -268,7 +250,7 @@ void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
 		break;
 	case PL_OP_ROUTER: /* logits, softmax, top k, weights */
 		linear(c, op, place);
-		pl_pass_term(c, op, place, PL_CAUSE_EXPERTS, 3);
+		pl_pass_work(c, op, place, PL_CAUSE_EXPERTS, 3);
 		break;
 	case PL_OP_ATTENTION:
 		if (op->layer >= 0)
@@ -283,7 +265,7 @@ void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
 			scan(c, op, place);
 		break;
 	case PL_OP_CONV:
-		pl_pass_term(c, op, place, PL_CAUSE_RECURRENT, 2);
+		pl_pass_work(c, op, place, PL_CAUSE_RECURRENT, 2);
 		break;
 	case PL_OP_NORM:
 	case PL_OP_ROPE:
@@ -292,7 +274,7 @@ void pl_op_terms(struct pl_compile *c, const struct pl_op *op)
 	case PL_OP_ADD:
 	case PL_OP_COMBINE:
 	case PL_OP_POOL:
-		pl_pass_term(c, op, place, PL_CAUSE_ELEMENTWISE, 1);
+		pl_pass_work(c, op, place, PL_CAUSE_ELEMENTWISE, 1);
 		break;
 	case PL_OP_EMBED:
 	case PL_OP_COUNT:

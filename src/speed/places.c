@@ -106,9 +106,8 @@ static void make_host(struct pl_compile *c, uint32_t place)
 		p->bytes_per_s = assumed_ram_bytes_per_s;
 		c->s->ram_assumed = true;
 	}
-	double core = pl_constant(c->s->constants, PL_F_CORE_FLOPS, &p->context, PL_DTYPE_UNKNOWN);
-	p->peak16_flops_per_s = core * (cores ? cores : ASSUMED_CORES);
-	p->peak8_flops_per_s = p->peak4_flops_per_s = p->peak_fp8_flops_per_s = p->peak16_flops_per_s;
+	p->cores = cores ? cores : ASSUMED_CORES;
+	p->peak16_flops_per_s = p->peak8_flops_per_s = p->peak4_flops_per_s = p->peak_fp8_flops_per_s = 1; /* set when bound */
 }
 
 uint32_t pl_place_of(struct pl_compile *c, int device)

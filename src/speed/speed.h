@@ -50,16 +50,40 @@ struct pl_term {
 	bool latent;                       /* ATTENTION: the grid's second axis is heads */
 };
 
+/* n equal operations as they are, before anyone says how fast: what a term is made of. */
+struct pl_work {
+	enum pl_term_kind kind;
+	enum pl_cause cause;
+	enum pl_term_rows rows;
+	enum pl_dtype type;     /* of the weights; of the cached keys */
+	uint32_t place;
+	uint32_t gpu;           /* place whose link a MESSAGE goes over, or that a streamed weight comes to */
+	bool streamed;          /* the weights come over PCIe */
+	bool to_host;           /* MESSAGE: over the slot, not the link between GPUs */
+	double n;
+	double weight_bytes, row_bytes, row_flops, peak_flops_per_s;
+	double n_expert, n_expert_used, launches;
+	double sequence_bytes, cached_bytes, pair_decode_flops, pair_prefill_flops, window_tokens;
+	double ranks;           /* MESSAGE: 2 or more in an all-reduce, 1 a hop */
+	double link_bytes_per_s;
+	double rows_min, rows_max;
+	bool measured;          /* a curve costs it: `as` is the term, scaled by two families */
+	enum pl_family scale, prefill_scale;
+	struct pl_term as;
+};
+
 /* A device, a group of devices that work as one, or the CPU. */
 struct pl_place {
 	uint32_t first, n; /* devices; first = PL_SPEED_HOST for the CPU */
 	struct pl_context context;
 	double bytes_per_s, peak16_flops_per_s, peak8_flops_per_s, peak4_flops_per_s, peak_fp8_flops_per_s;
 	double power_w, idle_w; /* of one device */
+	double cores;           /* of the CPU */
 };
 
 struct pl_speed {
-	const struct pl_term *terms;
+	struct pl_work *work;
+	struct pl_term *terms; /* one each */
 	uint32_t n_terms;
 	struct pl_place places[PL_MAX_PLACES];
 	uint32_t n_places;
@@ -70,7 +94,7 @@ struct pl_speed {
 	uint32_t n_ubatch;       /* prompt tokens of one pass */
 	bool pipelined_prefill;  /* passes overlap over the stages */
 	uint32_t n_replicas;     /* data parallel */
-	double request_s, host_weight_bytes, paged_frac;
+	double request_s;
 	double weight_bytes;
 	bool ram_assumed;        /* nobody says how fast the RAM is */
 	enum pl_kinship kinship;
@@ -78,5 +102,15 @@ struct pl_speed {
 	const char *kernels_system; /* whose measured kernels are used; NULL none */
 	bool kernels_kin;           /* they are a relative's */
 };
+
+/* Binds the work to constants: terms[] in place (speed/bind.c). */
+void pl_speed_bind(struct pl_speed *s, const struct pl_constants *constants);
+
+/* speed/answer.c: seconds of a prompt after `past` tokens in the engine's passes; of one decode step of seqs sequences, which
+ * yields *ret_yield tokens each (1 without speculation; acceptance_length 0: from the published tables). */
+double pl_prompt_s(const struct pl_speed *s, double tokens, double past, struct pl_step_cost *ret_last);
+double pl_decode_s(const struct pl_speed *s, double seqs, double depth, double draft_tokens, double acceptance_length, double *ret_yield,
+                   struct pl_step_cost *ret);
+enum pl_answer_class pl_speed_class(const struct pl_speed *s, bool prefill);
 
 #endif

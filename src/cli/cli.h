@@ -69,6 +69,11 @@ const struct pl_cmd *pl_command_find(const char *name, struct pl_err *err);
 /* Prints the fault on stderr; returns its exit code. */
 int pl_cli_fail(const struct pl_err *err);
 
+/* Prints o, of which it takes the reference, and a newline. NULL and members that could not be allocated are out of memory. */
+struct json_t;
+int pl_cli_json(FILE *out, struct json_t *o, struct pl_err *err) PL_MUST_CHECK;
+void pl_cli_json_init(void); /* once, before anything else */
+
 /* Texts made from the tables (cli/help.c). */
 void pl_help_program(FILE *out, int columns);
 void pl_help_command(FILE *out, const struct pl_cmd *cmd, int columns);

@@ -53,10 +53,7 @@ static int print_json(const struct pl_cli *cli, const char *format, const struct
 	for (const struct pl_note *n = r->notes; n; n = n->next)
 		(void)json_array_append_new(notes, json_string(n->text));
 	json_t *o = json_pack("{s:s, s:o, s:o}", "format", format, "files", files, "notes", notes);
-	int rc = o ? json_dumpf(o, cli->out, JSON_INDENT(2)) : -1;
-	json_decref(o);
-	(void)fputc('\n', cli->out);
-	return rc ? pl_fail(err, PL_ERR_IO, NULL, "cannot write the result") : 0;
+	return pl_cli_json(cli->out, o, err);
 }
 
 static void print_text(const struct pl_cli *cli, const struct pl_emit_result *r)

@@ -120,10 +120,8 @@ static int json(const struct pl_cli *cli, const struct pl_model *m)
 	(void)json_object_set_new(o, "parts", shares(groups, PL_GROUP_COUNT));
 	if (pl_cli_flag(cli, "tensors"))
 		(void)json_object_set_new(o, "tensors", tensors(m));
-	int rc = json_dumpf(o, cli->out, JSON_INDENT(2));
-	(void)fputc('\n', cli->out);
-	json_decref(o);
-	return rc ? 70 : 0;
+	struct pl_err err = {0};
+	return pl_cli_json(cli->out, o, &err) ? pl_cli_fail(&err) : 0;
 }
 
 int cmd_inspect(const struct pl_cli *cli)
@@ -133,8 +131,10 @@ int cmd_inspect(const struct pl_cli *cli)
 	const struct pl_model *m;
 	struct pl_err err = {0};
 	int code;
-	if (!a)
-		return 70;
+	if (!a) {
+		(void)pl_fail(&err, PL_ERR_NOMEM, NULL, "out of memory");
+		return pl_cli_fail(&err);
+	}
 	if (pl_load(a, cli->words[0], pl_cli_text(cli, "quant"), &loaded, &m, &err))
 		code = pl_cli_fail(&err);
 	else

@@ -1,5 +1,3 @@
-#include <jansson.h>
-
 #include "cli/plan_job.h"
 #include "report/report.h"
 
@@ -7,12 +5,9 @@ static int print(const struct pl_cli *cli, const struct pl_plan *plan)
 {
 	struct pl_style style = {cli->color, cli->columns};
 	if (cli->json) {
-		json_t *o = pl_report_plan_json(plan);
-		int rc = o ? json_dumpf(o, cli->out, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : -1;
-		json_decref(o);
-		(void)fputc('\n', cli->out);
-		if (rc)
-			return 70;
+		struct pl_err err = {0};
+		if (pl_cli_json(cli->out, pl_report_plan_json(plan), &err))
+			return pl_cli_fail(&err);
 	} else {
 		pl_report_plan_text(cli->out, plan, &style);
 	}

@@ -99,10 +99,8 @@ static int print_entry(const struct pl_cli *cli, const struct field *fields, siz
 		json_t *o = json_object();
 		for (size_t i = 0; i < n; i++)
 			(void)json_object_set_new(o, fields[i].key, json_value(&fields[i]));
-		int rc = json_dumpf(o, cli->out, JSON_INDENT(2));
-		(void)fputc('\n', cli->out);
-		json_decref(o);
-		return rc ? 70 : 0;
+		struct pl_err err = {0};
+		return pl_cli_json(cli->out, o, &err) ? pl_cli_fail(&err) : 0;
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (!said(&fields[i]))
@@ -195,9 +193,7 @@ static int show_model(const struct pl_cli *cli, const char *name, struct pl_err 
 		(void)json_object_set_new(o, "published_parameters", row->published_params ? json_integer((json_int_t)row->published_params) : json_null());
 		(void)json_object_set_new(o, "source_url", json_string(row->source_url));
 		(void)json_object_set_new(o, "config_kind", json_string(row->config_kind));
-		rc = json_dumpf(o, cli->out, JSON_INDENT(2)) ? -PL_ERR_IO : 0;
-		(void)fputc('\n', cli->out);
-		json_decref(o);
+		rc = pl_cli_json(cli->out, o, err);
 	} else if (!rc) {
 		pl_model_facts_text(cli->out, m);
 		if (row->published_params)
@@ -280,27 +276,17 @@ static int show_precisions(const struct pl_cli *cli, const char *name, struct pl
 		return pl_fail(err, PL_ERR_UNKNOWN_NAME, "precision", "nothing is known of '%.60s'; name an architecture (Volta), a format (fp8) or a "
 		               "capability (8.9)", name);
 	}
-	if (r.list) {
-		(void)json_dumpf(r.list, cli->out, JSON_INDENT(2));
-		(void)fputc('\n', cli->out);
-		json_decref(r.list);
-	}
-	return 0;
+	return r.list ? pl_cli_json(cli->out, r.list, err) : 0;
 }
 
-static int show_list(const struct pl_cli *cli, const char *kind)
+static int show_list(const struct pl_cli *cli, const char *kind, struct pl_err *err)
 {
 	struct rows r = {cli, cli->json ? json_array() : NULL};
 	if (!strcmp(kind, "gpu"))
 		list_gpus(&r);
 	else
 		list_others(&r, kind);
-	if (r.list) {
-		(void)json_dumpf(r.list, cli->out, JSON_INDENT(2));
-		(void)fputc('\n', cli->out);
-		json_decref(r.list);
-	}
-	return 0;
+	return r.list ? pl_cli_json(cli->out, r.list, err) : 0;
 }
 
 static int show_row(const struct pl_cli *cli, const char *kind, const char *name, struct pl_err *err)
@@ -353,7 +339,7 @@ int cmd_show(const struct pl_cli *cli)
 	if (!strcmp(kind, "precision"))
 		return show_precisions(cli, name, &err) ? pl_cli_fail(&err) : 0;
 	if (!name)
-		return show_list(cli, kind);
+		return show_list(cli, kind, &err) ? pl_cli_fail(&err) : 0;
 	rc = !strcmp(kind, "gpu")     ? show_gpu(cli, name, &err)
 	     : !strcmp(kind, "node")  ? show_node(cli, name, &err)
 	     : !strcmp(kind, "cloud") ? show_cloud(cli, name, &err)

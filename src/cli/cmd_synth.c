@@ -28,11 +28,7 @@ static int print_json(const struct pl_cmd_synth *c, const struct pl_synth *s, FI
 	put(o, "header_bytes", json_integer((json_int_t)s->header_bytes));
 	put(o, "file_bytes", json_integer((json_int_t)s->file_bytes));
 	put(o, "sparse", json_boolean(c->sparse));
-	int r = json_dumpf(o, out, JSON_INDENT(2));
-	json_decref(o);
-	if (r < 0 || fputc('\n', out) == EOF)
-		return pl_fail(err, PL_ERR_IO, NULL, "cannot write the result");
-	return 0;
+	return pl_cli_json(out, o, err);
 }
 
 static int print_text(const struct pl_cmd_synth *c, const struct pl_synth *s, FILE *out, struct pl_err *err)

@@ -109,10 +109,8 @@ static int print_json(FILE *out, const struct pl_validation *v)
 		(void)json_array_append_new(missing, json_string(v->missing_columns[i]));
 	json_t *o = json_pack("{s:o, s:s, s:i, s:i, s:o, s:o, s:o}", "table", text(v->table), "kind", v->kind, "n_rows", (int)v->n_rows,
 	                      "n_predictions", (int)v->n_predictions, "missing_columns", missing, "accuracy", classes, "reasons", reasons);
-	int rc = o ? json_dumpf(o, out, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : -1;
-	json_decref(o);
-	(void)fputc('\n', out);
-	return rc ? 70 : 0;
+	struct pl_err err = {0};
+	return pl_cli_json(out, o, &err) ? pl_cli_fail(&err) : 0;
 }
 
 int cmd_validate(const struct pl_cli *cli)
@@ -123,8 +121,10 @@ int cmd_validate(const struct pl_cli *cli)
 	const struct pl_validation *v;
 	struct pl_err err = {0};
 	int code = 0;
-	if (!a)
-		return 70;
+	if (!a) {
+		(void)pl_fail(&err, PL_ERR_NOMEM, NULL, "out of memory");
+		return pl_cli_fail(&err);
+	}
 	int rc = pl_validate(a, cli->words[0], &v, &err);
 	if (!rc && rows)
 		rc = pl_validation_write_rows(v, rows, &err);

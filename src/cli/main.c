@@ -115,6 +115,7 @@ int main(int argc, char **argv)
 	/* A plan tries dozens of layouts in memory of their own: pages given back to the system between them cost more than the trials. */
 	(void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
 	(void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
+	pl_cli_json_init();
 	(void)setlocale(LC_CTYPE, ""); /* numbers stay in the C locale */
 	choose_language(argc, argv);
 	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {

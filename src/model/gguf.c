@@ -209,7 +209,8 @@ static int read_kvs(struct pl_arena *a, struct cursor *c, uint64_t n, const stru
 			return pl_fail(c->err, PL_ERR_FORMAT, c->part->name, "key number %llu is empty or holds a zero byte",
 			               (unsigned long long)i);
 		if (!pl_nameset_add(a, &seen, name))
-			return pl_fail(c->err, PL_ERR_FORMAT, c->part->name, "key '%s' stands twice", name);
+			return pl_arena_failed(a) ? pl_fail(c->err, PL_ERR_NOMEM, c->part->name, "out of memory while reading the header")
+			                          : pl_fail(c->err, PL_ERR_FORMAT, c->part->name, "key '%s' stands twice", name);
 		rc = read_value(c, &kvs[i]);
 	}
 	*ret = kvs;
@@ -265,7 +266,8 @@ static int read_tensor(struct pl_arena *a, struct cursor *c, struct pl_tensor_li
 	if (!len || strlen(copy) != len)
 		return pl_fail(c->err, PL_ERR_FORMAT, c->part->name, "tensor number %u has no name or a zero byte in it", list->n - 1);
 	if (!pl_nameset_add(a, seen, copy))
-		return pl_fail(c->err, PL_ERR_FORMAT, c->part->name, "tensor '%s' stands twice", copy);
+		return pl_arena_failed(a) ? pl_fail(c->err, PL_ERR_NOMEM, c->part->name, "out of memory while reading the header")
+		                          : pl_fail(c->err, PL_ERR_FORMAT, c->part->name, "tensor '%s' stands twice", copy);
 	rc = take_u32(c, copy, &n_dims);
 	if (!rc)
 		rc = check_dims(c, t, n_dims);

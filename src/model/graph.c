@@ -29,7 +29,7 @@ const struct pl_tensor *pl_gb_tensor(const struct pl_gb *b, int32_t il, enum pl_
 uint32_t pl_gb_value(struct pl_gb *b, uint64_t width, enum pl_rows rows, const char *name)
 {
 	if (b->n_values == b->cap_values) {
-		uint32_t cap = b->cap_values ? b->cap_values * 2 : 512;
+		uint32_t cap = b->cap_values * 2;
 		struct pl_value *v = pl_arena_grow(b->a, b->values, b->n_values, cap, sizeof *v);
 		if (!v)
 			return 0;
@@ -50,7 +50,7 @@ uint32_t pl_gb_op(struct pl_gb *b, enum pl_op_kind kind, int32_t il, uint32_t in
                   uint64_t width, enum pl_rows rows, const char *name)
 {
 	if (b->n_ops == b->cap_ops) {
-		uint32_t cap = b->cap_ops ? b->cap_ops * 2 : 512;
+		uint32_t cap = b->cap_ops * 2;
 		struct pl_op *ops = pl_arena_grow(b->a, b->ops, b->n_ops, cap, sizeof *ops);
 		if (!ops)
 			return 0;
@@ -269,7 +269,11 @@ static bool make_index(struct pl_gb *b)
 	b->index = PL_NEW_N(b->a, uint32_t, ((uint64_t)b->n_all + 1) * PL_ROLE_COUNT * 2);
 	b->used = PL_NEW_N(b->a, bool, m->n_tensors ? m->n_tensors : 1);
 	b->kv = PL_NEW_N(b->a, uint32_t, (uint64_t)b->n_all + 1);
-	if (!b->index || !b->used || !b->kv)
+	/* the first of both, so that value 0 may be read whatever fails later */
+	b->cap_values = b->cap_ops = 512;
+	b->values = PL_NEW_N(b->a, struct pl_value, b->cap_values);
+	b->ops = PL_NEW_N(b->a, struct pl_op, b->cap_ops);
+	if (!b->index || !b->used || !b->kv || !b->values || !b->ops)
 		return false;
 	for (uint32_t i = 0; i <= b->n_all; i++)
 		b->kv[i] = PL_NO_VALUE;

@@ -15,7 +15,9 @@ enum pl_command_id {
 	C_SYNTH = 8,
 	C_VALIDATE = 16,
 	C_EMIT = 32,
-	C_PLANS = C_PLAN | C_EMIT, /* those that make a plan first */
+	C_DOCTOR = 64,
+	C_GATHER = 128,
+	C_PLANS = C_PLAN | C_EMIT | C_DOCTOR, /* those that make a plan first */
 	C_ALL = 0xffff
 };
 enum pl_option_kind { PL_OPT_FLAG, PL_OPT_TEXT, PL_OPT_CHOICE, PL_OPT_WHOLE, PL_OPT_TOKENS, PL_OPT_FRACTION };
@@ -81,7 +83,9 @@ void pl_man_page(FILE *out, const struct pl_cmd *cmd); /* NULL: plimsoll(1) itse
 bool pl_completion(FILE *out, const char *shell);      /* bash, zsh or fish */
 
 int cmd_plan(const struct pl_cli *cli);
+int cmd_doctor(const struct pl_cli *cli);
 int cmd_emit(const struct pl_cli *cli);
+int cmd_gather(const struct pl_cli *cli);
 int cmd_inspect(const struct pl_cli *cli);
 int cmd_show(const struct pl_cli *cli);
 int cmd_synth(const struct pl_cli *cli);

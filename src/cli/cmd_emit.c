@@ -118,7 +118,7 @@ int cmd_emit(const struct pl_cli *cli)
 	if (pl_emitter_find(cli->words[0], &e, &err))
 		return pl_cli_fail(&err);
 	struct pl_plan_job j;
-	int rc = pl_plan_job_init(&j, cli, cli->words[1]);
+	int rc = pl_plan_job_init(&j, cli, cli->words[1], NULL);
 	j.req.no_suggestions = true;
 	if (!rc && e->one_host && o.replicas > 1)
 		rc = share_machine(&j, &o);

@@ -18,7 +18,7 @@ int cmd_plan(const struct pl_cli *cli)
 {
 	struct pl_plan_job j;
 	const struct pl_plan *plan = NULL;
-	int rc = pl_plan_job_init(&j, cli, cli->words[0]);
+	int rc = pl_plan_job_init(&j, cli, cli->words[0], NULL);
 	if (!rc)
 		rc = pl_plan_job_make(&j, &plan);
 	int code = rc ? pl_cli_fail(&j.err) : print(cli, plan);

@@ -33,6 +33,16 @@ const struct pl_cmd pl_commands[] = {
            "balancer in front of replicas. FORMAT is compose, kubernetes, lws, systemd, slurm, ray or shell. Files are printed, or written "
            "to the folder of -o."),
      2, 2, cmd_emit},
+    {C_DOCTOR, "doctor", "[MODEL] [OPTIONS]", PL_N_("is this machine ready: drivers, links, memory, disks, limits, engines"),
+     PL_N_("Looks at this machine through its drivers and the kernel and says what stands in the way of a model or an engine, why it "
+           "matters in numbers, and the command that mends it. With MODEL the plan for this machine is held against what is free now. "
+           "Changes nothing. Exit code 1: something will not work."),
+     0, 1, cmd_doctor},
+    {C_GATHER, "gather", "[MODEL] [-o FILE]", PL_N_("write down this machine's facts, to plan for it elsewhere"),
+     PL_N_("Records what planning and the doctor read of this machine, as JSON: 'plimsoll plan MODEL --on FILE.json' and 'plimsoll doctor "
+           "--facts FILE.json' then answer for it anywhere. With MODEL, its disk is measured. Names of users, hosts and networks are not "
+           "recorded."),
+     0, 1, cmd_gather},
     {0, NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 

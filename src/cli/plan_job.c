@@ -103,14 +103,18 @@ static int read_params(struct pl_plan_job *j)
 	return rc ? rc : tensor_split(j, p->tensor_split);
 }
 
-/* What other programs hold on the cards is left out of the plan unless --use-total-memory says otherwise. */
-static int find_machine(struct pl_plan_job *j)
+static bool is_record(const char *on)
 {
-	const char *on = pl_cli_text(j->cli, "on");
-	int rc;
-	if (on && strcmp(on, "local") != 0)
-		return pl_load_machine(j->a, on, &j->req.machine, &j->err);
-	rc = pl_probe_machine(j->a, NULL, &j->req.machine, &j->probe_notes, &j->err);
+	size_t len = strlen(on);
+	return len > 5 && !strcmp(on + len - 5, ".json");
+}
+
+/* A machine by its facts: this one, or one that 'plimsoll gather' wrote down. What other programs hold on the cards is left
+ * out of the plan unless --use-total-memory says otherwise. */
+static int probe(struct pl_plan_job *j, struct pl_facts *facts)
+{
+	const struct pl_probe_options options = {.facts = facts};
+	int rc = pl_probe_machine(j->a, &options, &j->req.machine, &j->probe_notes, &j->err);
 	if (rc || !pl_cli_flag(j->cli, "use-total-memory"))
 		return rc;
 	for (uint32_t i = 0; i < j->req.machine->n_devices; i++)
@@ -127,13 +131,27 @@ static int find_engine(struct pl_plan_job *j)
 	return rc || !of_command ? rc : pl_engine_find(of_command, &j->req.engine, &j->err);
 }
 
-int pl_plan_job_init(struct pl_plan_job *j, const struct pl_cli *cli, const char *model_ref)
+static int find_machine(struct pl_plan_job *j, struct pl_facts *facts)
+{
+	const char *on = pl_cli_text(j->cli, "on");
+	struct pl_facts *record = NULL;
+	if (!on || !strcmp(on, "local"))
+		return probe(j, facts);
+	if (!is_record(on))
+		return pl_load_machine(j->a, on, &j->req.machine, &j->err);
+	int rc = pl_facts_load(on, &record, &j->err);
+	rc = rc ? rc : probe(j, record);
+	pl_facts_free(record);
+	return rc;
+}
+
+int pl_plan_job_init(struct pl_plan_job *j, const struct pl_cli *cli, const char *model_ref, struct pl_facts *facts)
 {
 	*j = (struct pl_plan_job){.cli = cli, .a = pl_arena_new(0)};
 	if (!j->a)
 		return pl_fail(&j->err, PL_ERR_NOMEM, NULL, "out of memory");
 	int rc = cli->tail ? pl_tail_read(j) : 0;
-	rc = rc ? rc : find_machine(j);
+	rc = rc ? rc : find_machine(j, facts);
 	rc = rc ? rc : find_engine(j);
 	if (!rc && j->command)
 		return pl_tail_apply(j, model_ref);

@@ -1,4 +1,3 @@
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +14,14 @@ static bool read_in(const struct pl_probe *p, const char *dir, const char *file,
 {
 	char path[256];
 	(void)snprintf(path, sizeof path, "%s/%s", dir, file);
-	return pl_probe_read(p, path, buf, size);
+	return pl_facts_file(p->facts, path, buf, size);
 }
 
 static bool read_u64_in(const struct pl_probe *p, const char *dir, const char *file, uint64_t *ret)
 {
 	char path[256];
 	(void)snprintf(path, sizeof path, "%s/%s", dir, file);
-	return pl_probe_read_u64(p, path, ret);
+	return pl_facts_file_u64(p->facts, path, ret);
 }
 
 static double generation_of(double gt_per_s)
@@ -91,27 +90,11 @@ static void one_card(struct pl_probe *p, const char *card)
 	}
 }
 
-static int by_number(const void *x, const void *y)
-{
-	long a = strtol(*(char *const *)x + 4, NULL, 10), b = strtol(*(char *const *)y + 4, NULL, 10);
-	return (a > b) - (a < b);
-}
-
 void pl_probe_drm(struct pl_probe *p)
 {
-	char path[300];
-	char *cards[PL_MAX_DEVICES];
-	size_t n = 0;
-	(void)snprintf(path, sizeof path, "%.250s/sys/class/drm", p->options->root ? p->options->root : "");
-	DIR *dir = opendir(path);
-	if (!dir)
-		return;
-	for (struct dirent *e; (e = readdir(dir)) && n < PL_MAX_DEVICES;)
-		if (!strncmp(e->d_name, "card", 4) && e->d_name[4] && !e->d_name[4 + strspn(e->d_name + 4, "0123456789")])
-			if ((cards[n] = pl_arena_strdup(p->a, e->d_name)))
-				n++;
-	(void)closedir(dir);
-	qsort(cards, n, sizeof *cards, by_number); /* the order must not depend on the file system */
-	for (size_t i = 0; i < n; i++)
-		one_card(p, cards[i]);
+	char *names[PL_MAX_DEVICES * 8];
+	size_t n = pl_facts_folder(p->facts, p->a, "/sys/class/drm", names, sizeof names / sizeof *names);
+	for (size_t i = 0; i < n; i++) /* card0, card1 …, not their connectors card0-DP-1 */
+		if (!strncmp(names[i], "card", 4) && names[i][4] && !names[i][4 + strspn(names[i] + 4, "0123456789")])
+			one_card(p, names[i]);
 }

@@ -19,14 +19,14 @@ static bool meminfo_kib(const char *text, const char *key, uint64_t *ret_bytes)
 static void apply_cgroup(struct pl_probe *p, struct pl_machine *m)
 {
 	uint64_t limit, used;
-	if (!pl_probe_read_u64(p, "/sys/fs/cgroup/memory.max", &limit) &&
-	    !pl_probe_read_u64(p, "/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit))
+	if (!pl_facts_file_u64(p->facts, "/sys/fs/cgroup/memory.max", &limit) &&
+	    !pl_facts_file_u64(p->facts, "/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit))
 		return;
 	if (!m->ram_bytes.known || limit >= m->ram_bytes.value)
 		return;
 	m->ram_bytes.value = limit;
-	if (pl_probe_read_u64(p, "/sys/fs/cgroup/memory.current", &used) ||
-	    pl_probe_read_u64(p, "/sys/fs/cgroup/memory/memory.usage_in_bytes", &used))
+	if (pl_facts_file_u64(p->facts, "/sys/fs/cgroup/memory.current", &used) ||
+	    pl_facts_file_u64(p->facts, "/sys/fs/cgroup/memory/memory.usage_in_bytes", &used))
 		m->ram_free_bytes.value = pl_min_u64(m->ram_free_bytes.value, pl_sat_sub(limit, used));
 	m->ram_free_bytes.value = pl_min_u64(m->ram_free_bytes.value, limit);
 	pl_note_add(p->a, p->notes, PL_NOTE_INFO, "RAM is limited by the control group of this process");
@@ -36,7 +36,7 @@ void pl_probe_memory(struct pl_probe *p)
 {
 	char text[4096];
 	struct pl_machine *m = p->machine;
-	if (!pl_probe_read(p, "/proc/meminfo", text, sizeof text))
+	if (!pl_facts_file(p->facts, "/proc/meminfo", text, sizeof text))
 		return;
 	m->ram_bytes.known = meminfo_kib(text, "MemTotal", &m->ram_bytes.value);
 	m->ram_free_bytes.known = meminfo_kib(text, "MemAvailable", &m->ram_free_bytes.value);
@@ -82,7 +82,7 @@ void pl_probe_cpu(struct pl_probe *p)
 	char *text = pl_arena_alloc(p->a, FIRST_CPU);
 	struct pl_machine *m = p->machine;
 	char online[256];
-	if (!text || !pl_probe_read(p, "/proc/cpuinfo", text, FIRST_CPU))
+	if (!text || !pl_facts_file(p->facts, "/proc/cpuinfo", text, FIRST_CPU))
 		return;
 	m->cpu = cpuinfo(p->a, text, "model name");
 	const char *flags = cpuinfo(p->a, text, "\nflags");
@@ -90,7 +90,7 @@ void pl_probe_cpu(struct pl_probe *p)
 		flags = cpuinfo(p->a, text, "\nFeatures");
 	m->cpu_flags = flags ? useful_flags(p->a, flags) : NULL;
 	/* "0-15" or "0-3,8-11": hwloc replaces this count where it runs */
-	if (!pl_probe_read(p, "/sys/devices/system/cpu/online", online, sizeof online))
+	if (!pl_facts_file(p->facts, "/sys/devices/system/cpu/online", online, sizeof online))
 		return;
 	for (char *at = online; *at;) {
 		char *end;

@@ -1,43 +1,7 @@
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/fmt.h"
 #include "probe/probe.h"
-
-bool pl_probe_read(const struct pl_probe *p, const char *path, char *buf, size_t size)
-{
-	char full[512];
-	const char *root = p->options->root ? p->options->root : "";
-	size_t have = 0;
-	if ((size_t)snprintf(full, sizeof full, "%s%s", root, path) >= sizeof full)
-		return false;
-	int fd = open(full, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	while (have < size - 1) {
-		ssize_t n = read(fd, buf + have, size - 1 - have);
-		if (n <= 0)
-			break;
-		have += (size_t)n;
-	}
-	(void)close(fd);
-	while (have && (buf[have - 1] == '\n' || buf[have - 1] == ' '))
-		have--;
-	buf[have] = '\0';
-	return have > 0;
-}
-
-bool pl_probe_read_u64(const struct pl_probe *p, const char *path, uint64_t *ret)
-{
-	char buf[64], *end;
-	if (!pl_probe_read(p, path, buf, sizeof buf) || buf[0] < '0' || buf[0] > '9')
-		return false;
-	*ret = strtoull(buf, &end, 10);
-	return true;
-}
 
 struct pl_device *pl_probe_add(struct pl_probe *p)
 {
@@ -105,21 +69,20 @@ static const char *describe(struct pl_probe *p)
 int pl_probe_machine(struct pl_arena *a, const struct pl_probe_options *options, const struct pl_machine **ret_machine,
                      struct pl_note **ret_notes, struct pl_err *err)
 {
-	static const struct pl_probe_options running = {0};
+	struct pl_facts *facts = options && options->facts ? options->facts : pl_facts_new(options);
 	struct pl_note *dropped = NULL;
 	struct pl_probe *p = PL_NEW(a, struct pl_probe);
 	struct pl_machine *m = PL_NEW(a, struct pl_machine);
-	if (!p || !m)
+	if (!p || !m || !facts)
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while looking at this machine");
-	*p = (struct pl_probe){.a = a, .options = options ? options : &running, .machine = m,
-	                       .notes = ret_notes ? ret_notes : &dropped};
+	*p = (struct pl_probe){.a = a, .facts = facts, .machine = m, .notes = ret_notes ? ret_notes : &dropped};
 	m->detected = true;
 	m->n_nodes = 1;
 	pl_probe_memory(p);
 	pl_probe_cpu(p);
 	pl_probe_nvidia(p);
 	pl_probe_drm(p);
-	if (!p->options->no_topology)
+	if (!options || !options->no_topology)
 		pl_probe_topology(p);
 	drop_integrated(p);
 	m->devices = PL_NEW_N(a, struct pl_device, p->n_devices ? p->n_devices : 1);
@@ -127,6 +90,8 @@ int pl_probe_machine(struct pl_arena *a, const struct pl_probe_options *options,
 		memcpy(m->devices, p->devices, p->n_devices * sizeof *m->devices);
 	m->n_devices = p->n_devices;
 	m->description = describe(p);
+	if (!options || !options->facts)
+		pl_facts_free(facts);
 	if (pl_arena_failed(a))
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while looking at this machine");
 	*ret_machine = m;

@@ -2,20 +2,16 @@
 #ifndef PLIMSOLL_PROBE_INNER_H
 #define PLIMSOLL_PROBE_INNER_H
 
-#include <plimsoll/probe.h>
+#include "probe/facts.h"
 
 struct pl_probe {
 	struct pl_arena *a;
-	const struct pl_probe_options *options;
+	struct pl_facts *facts;
 	struct pl_machine *machine;
 	struct pl_device devices[PL_MAX_DEVICES];
 	uint32_t n_devices;
 	struct pl_note **notes;
 };
-
-/* Small text files below the root; read whole, cut at size − 1, NUL-terminated, without the last newline. */
-bool pl_probe_read(const struct pl_probe *p, const char *path, char *buf, size_t size);
-bool pl_probe_read_u64(const struct pl_probe *p, const char *path, uint64_t *ret);
 
 /* The next free device, NULL when the table is full. */
 struct pl_device *pl_probe_add(struct pl_probe *p);
@@ -25,7 +21,7 @@ void pl_probe_identify(struct pl_probe *p, struct pl_device *d, const char *name
 void pl_probe_memory(struct pl_probe *p);   /* probe/host.c */
 void pl_probe_cpu(struct pl_probe *p);      /* probe/host.c */
 void pl_probe_topology(struct pl_probe *p); /* probe/topology.c: hwloc */
-void pl_probe_nvidia(struct pl_probe *p);   /* probe/nvidia.c: NVML by dlopen */
+void pl_probe_nvidia(struct pl_probe *p);   /* probe/nvidia.c: what NVML said */
 void pl_probe_drm(struct pl_probe *p);      /* probe/drm.c: AMD and Intel through sysfs */
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include <plimsoll/doctor.h>
 #include <plimsoll/plan.h>
 
 struct json_t;
@@ -18,6 +19,9 @@ struct pl_style {
 void pl_report_plan_text(FILE *out, const struct pl_plan *plan, const struct pl_style *style);
 /* The plan by docs/plan.schema.json; NULL when out of memory. The caller owns it (json_decref). */
 struct json_t *pl_report_plan_json(const struct pl_plan *plan);
+/* What the doctor found, worst marked; and as JSON (docs/json.md), owned by the caller. */
+void pl_report_doctor_text(FILE *out, const struct pl_machine *hw, const struct pl_finding *first, const struct pl_style *style);
+struct json_t *pl_report_doctor_json(const struct pl_machine *hw, const struct pl_finding *first);
 /* A line that a POSIX shell reads as exactly these words: safe with spaces, quotes, newlines, `$()` and `;`. */
 void pl_report_argv(FILE *out, const struct pl_argv *argv, int columns);
 

@@ -32,7 +32,8 @@ static const char *label(struct pl_arena *a, const char *from)
 static const char *backend_of(const struct pl_plan *plan)
 {
 	static const char *const by_vendor[] = {
-	    [PL_VENDOR_NVIDIA] = "cuda", [PL_VENDOR_AMD] = "rocm", [PL_VENDOR_INTEL] = "intel", [PL_VENDOR_UNKNOWN] = "cuda"};
+	    [PL_VENDOR_NVIDIA] = "cuda", [PL_VENDOR_AMD] = "rocm", [PL_VENDOR_INTEL] = "intel",
+	                                          [PL_VENDOR_APPLE] = "metal", [PL_VENDOR_HUAWEI] = "cann", [PL_VENDOR_UNKNOWN] = "cuda"};
 	for (uint32_t i = 0; i < plan->layout.n_devices; i++) {
 		enum pl_vendor v = plan->machine->devices[i].vendor;
 		if (plan->layout.devices[i].model_bytes)

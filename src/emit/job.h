@@ -21,7 +21,7 @@ struct pl_emit_job {
 	const char *host;
 	uint16_t port;
 	uint32_t replicas;
-	const char *backend; /* "cuda", "rocm", "intel", "vulkan", "cpu" */
+	const char *backend; /* "cuda", "rocm", "intel", "metal", "cann", "vulkan", "cpu" */
 	uint32_t gpus[PL_MAX_DEVICES]; /* devices of one host that the plan uses, of the first replica */
 	uint32_t n_gpus;
 	uint32_t n_nodes;      /* hosts one replica spans */

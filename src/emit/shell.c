@@ -35,10 +35,10 @@ static int emit(struct pl_arena *a, const struct pl_plan *plan, const struct pl_
 	if (rc)
 		return rc;
 	if (j.replicas > 1)
-		text = pl_arena_printf(a, "%strap 'trap - TERM; kill 0' EXIT INT TERM\n", text ? text : "");
+		text = pl_arena_printf(a, "%spids=\ntrap 'kill $pids 2>/dev/null || :' EXIT\ntrap 'exit 143' INT TERM\n", text ? text : "");
 	for (uint32_t r = 0; r < j.replicas && text; r++) {
 		const char *line = one(&j, r, err);
-		text = !line ? NULL : pl_arena_printf(a, j.replicas > 1 ? "%s%s &\n" : "%sexec env %s\n", text, line);
+		text = !line ? NULL : pl_arena_printf(a, j.replicas > 1 ? "%s%s &\npids=\"$pids $!\"\n" : "%sexec env %s\n", text, line);
 		if (upstreams)
 			upstreams[r] = pl_arena_printf(a, "127.0.0.1:%u", j.port + r);
 	}

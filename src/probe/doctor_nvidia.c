@@ -73,8 +73,8 @@ static void check_capability(struct card *c)
 		return;
 	if (v < 7.5 && !strcmp(pl_doctor_engine(j), "vllm"))
 		pl_find(j, "vllm.capability", c->subject, PL_FINDING_FAULT, pl_say(j, "current vLLM starts from compute capability 7.5 on"),
-		        pl_say(j, "wheels since 0.15 hold no kernels for %s", c->capability),
-		        pl_say(j, "uv pip install 'vllm<=0.11' torch with CUDA 12.6, or use llama.cpp"));
+		        pl_say(j, "its V1 engine holds no attention kernels for %s; 0.9.2 is the last release with the engine before", c->capability),
+		        pl_say(j, "uv pip install vllm==0.9.2 (its V0 engine: VLLM_USE_V1=0), or use llama.cpp"));
 }
 
 /* ---- the slot ---------------------------------------------------------------------------------------------------- */

@@ -1,0 +1,292 @@
+/* A closed loop played step by step: what a benchmark with N clients sees, its start burst included. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <plimsoll/serve.h>
+
+#include "speed/speed.h"
+
+struct request {
+	double prompt, output; /* tokens */
+	double left;           /* of the prompt, still to compute */
+	double arrival_s, first_s;
+	double ends;           /* when the count of decode steps reaches this, the answer is done */
+};
+
+struct loop {
+	const struct pl_speed *s;
+	const struct pl_serve_policy *policy;
+	double yield, per_seq; /* tokens a step gives each sequence, tokens it computes for it */
+	struct request *r;
+	uint32_t n, next;      /* requests, the next to arrive */
+	uint32_t *heap, n_running; /* running requests, the first to end on top */
+	uint32_t *queue, head, n_queue; /* waiting, in order of arrival; indices grow for ever below n */
+	double now_s, steps;   /* steps: decode tokens since the start, per sequence */
+	double context;        /* tokens in the cache of all running sequences, at the count `steps` */
+	double reserved;       /* tokens they will hold at most */
+	double busy_prompt_s, area; /* time of steps that compute prompts; running × time */
+	double sum_ttft, sum_tpot, sum_e2e, sum_tokens;
+	double *ttft;
+	uint32_t n_done, n_first;
+	bool queued;
+};
+
+/* ---- running sequences: a heap by the step at which they end */
+
+static bool before(const struct loop *l, uint32_t a, uint32_t b)
+{
+	return l->r[a].ends < l->r[b].ends || (!(l->r[b].ends < l->r[a].ends) && a < b);
+}
+
+static void push(struct loop *l, uint32_t q)
+{
+	uint32_t i = l->n_running++;
+	while (i && before(l, q, l->heap[(i - 1) / 2])) {
+		l->heap[i] = l->heap[(i - 1) / 2];
+		i = (i - 1) / 2;
+	}
+	l->heap[i] = q;
+}
+
+static uint32_t pop(struct loop *l)
+{
+	uint32_t top = l->heap[0], last = l->heap[--l->n_running], i = 0;
+	for (;;) {
+		uint32_t c = 2 * i + 1;
+		if (c >= l->n_running)
+			break;
+		if (c + 1 < l->n_running && before(l, l->heap[c + 1], l->heap[c]))
+			c++;
+		if (!before(l, l->heap[c], last))
+			break;
+		l->heap[i] = l->heap[c];
+		i = c;
+	}
+	if (l->n_running)
+		l->heap[i] = last;
+	return top;
+}
+
+/* ---- requests */
+
+static void arrive(struct loop *l)
+{
+	if (l->next == l->n)
+		return;
+	l->r[l->next].arrival_s = l->now_s;
+	l->queue[l->head + l->n_queue++] = l->next++;
+}
+
+/* Fractions of the golden ratio's relatives fill the square evenly (R2 sequence, Roberts 2018). */
+static double even(uint32_t i, double step)
+{
+	double x = 0.5 + i * step;
+	return x - floor(x);
+}
+
+static void draw_lengths(struct loop *l, const struct pl_serve_load *load)
+{
+	double low = load->shortest_frac > 0 && load->shortest_frac < 1 ? load->shortest_frac : 1;
+	for (uint32_t i = 0; i < l->n; i++) {
+		struct request *r = &l->r[i];
+		r->prompt = fmax(1, load->prompt_tokens * (low + (1 - low) * even(i, 0.7548776662466927)));
+		r->output = fmax(1, load->output_tokens * (low + (1 - low) * even(i, 0.5698402909980532)));
+		r->left = r->prompt;
+	}
+}
+
+static void finish(struct loop *l, uint32_t q)
+{
+	struct request *r = &l->r[q];
+	l->context -= r->prompt + r->output;
+	l->reserved -= r->prompt + r->output;
+	if (r->output > 1)
+		l->sum_tpot += (l->now_s - r->first_s) / (r->output - 1);
+	l->sum_e2e += l->now_s - r->arrival_s;
+	l->sum_tokens += r->output;
+	l->n_done++;
+	arrive(l);
+}
+
+static void finish_ended(struct loop *l)
+{
+	while (l->n_running && l->r[l->heap[0]].ends <= l->steps + 1e-9)
+		finish(l, pop(l));
+}
+
+/* The prompt is computed: its first token is out. */
+static void start(struct loop *l, uint32_t q)
+{
+	struct request *r = &l->r[q];
+	r->first_s = l->now_s;
+	l->ttft[l->n_first++] = r->first_s - r->arrival_s;
+	l->sum_ttft += r->first_s - r->arrival_s;
+	r->ends = l->steps + r->output - 1;
+	l->context += r->prompt + 1;
+	push(l, q);
+}
+
+/* ---- steps */
+
+static bool has_room(const struct loop *l, const struct request *r, uint32_t taken)
+{
+	if (l->n_running + taken + 1 > l->policy->max_seqs)
+		return false;
+	/* One alone always runs: the engine refused to start if it could not. */
+	return l->policy->cache_tokens <= 0 || !(l->n_running + taken) || l->reserved + r->prompt + r->output <= l->policy->cache_tokens;
+}
+
+struct chunk {
+	double tokens, past; /* prompt tokens of the step, past: weighted by tokens, before them */
+	uint32_t parts, done; /* prompts it touches, prompts it completes: the first of the queue */
+};
+
+/* Prompts for the next step, first come first served. */
+static struct chunk gather(struct loop *l)
+{
+	struct chunk c = {0};
+	double room = l->policy->step_tokens - (l->policy->mixed ? l->n_running * l->per_seq : 0);
+	for (uint32_t i = 0; i < l->n_queue && room >= 1; i++) {
+		struct request *r = &l->r[l->queue[l->head + i]];
+		bool fresh = r->left >= r->prompt;
+		if (fresh && !has_room(l, r, i)) {
+			l->queued = true;
+			break;
+		}
+		double part = fmin(r->left, room);
+		if (l->policy->whole_prompts && part < r->left && c.parts)
+			break;
+		if (fresh)
+			l->reserved += r->prompt + r->output;
+		c.past += part * (r->prompt - r->left);
+		c.tokens += part;
+		c.parts++;
+		r->left -= part;
+		room -= part;
+		if (r->left > 0)
+			break;
+		c.done++;
+	}
+	c.past = c.tokens > 0 ? c.past / c.tokens : 0;
+	return c;
+}
+
+static double depth(const struct loop *l, double ahead)
+{
+	return l->n_running ? l->context / l->n_running + ahead : 0;
+}
+
+static void advance(struct loop *l, double seconds, double tokens)
+{
+	l->now_s += seconds;
+	l->area += seconds * l->n_running;
+	l->steps += tokens;
+	l->context += tokens * l->n_running;
+}
+
+static void prompt_step(struct loop *l, const struct chunk *c)
+{
+	bool decodes = l->policy->mixed && l->n_running;
+	struct pl_batch b = {.prefill_tokens = c->tokens, .prefill_past_tokens = c->past, .prefill_seqs = c->parts};
+	if (decodes) {
+		b.decode_seqs = l->n_running;
+		b.decode_depth_tokens = depth(l, 0);
+		b.tokens_per_seq = l->per_seq;
+	}
+	double seconds = pl_step_s(l->s, &b);
+	advance(l, seconds, decodes ? l->yield : 0);
+	l->busy_prompt_s += seconds;
+	finish_ended(l);
+	for (uint32_t i = 0; i < c->done; i++)
+		start(l, l->queue[l->head + i]);
+	l->head += c->done;
+	l->n_queue -= c->done;
+	finish_ended(l);
+}
+
+/* Nothing to compute but answers until the next one ends: its cost is that of the middle. */
+static void decode_stretch(struct loop *l)
+{
+	double tokens = fmax(l->r[l->heap[0]].ends - l->steps, l->yield);
+	struct pl_batch b = {.decode_seqs = l->n_running, .decode_depth_tokens = depth(l, tokens / 2), .tokens_per_seq = l->per_seq};
+	double steps = ceil(tokens / l->yield - 1e-9);
+	advance(l, steps * pl_step_s(l->s, &b), tokens);
+	finish_ended(l);
+}
+
+static void play(struct loop *l)
+{
+	while (l->n_queue || l->n_running) {
+		struct chunk c = gather(l);
+		if (c.parts)
+			prompt_step(l, &c);
+		else
+			decode_stretch(l);
+	}
+}
+
+/* ---- answers */
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+static struct pl_estimate within(const struct pl_speed *s, enum pl_answer_class c, double median, bool rate)
+{
+	struct pl_spread w = s->constants->spread[c][s->kinship];
+	/* spread: ln of measured over predicted */
+	return rate ? (struct pl_estimate){median, median * exp(-w.high_ln), median * exp(-w.low_ln)}
+	            : (struct pl_estimate){median, median * exp(w.low_ln), median * exp(w.high_ln)};
+}
+
+static void unknown(struct pl_served *ret)
+{
+	struct pl_estimate none = {NAN, NAN, NAN};
+	*ret = (struct pl_served){none, none, none, NAN, NAN, NAN, NAN, NAN, false};
+}
+
+static void report(struct loop *l, double replicas, struct pl_served *ret)
+{
+	double n = l->n_done;
+	qsort(l->ttft, l->n_first, sizeof *l->ttft, by_value);
+	double request_s = l->s->request_s;
+	ret->ttft_s = within(l->s, PL_CLASS_SERVED_TTFT, l->sum_ttft / n + request_s, false);
+	ret->ttft_p50_s = l->ttft[l->n_first / 2] + request_s;
+	ret->ttft_p99_s = l->ttft[(uint32_t)(0.99 * (l->n_first - 1))] + request_s;
+	ret->tpot_s = within(l->s, PL_CLASS_SERVED_TPOT, l->sum_tpot / n, false);
+	ret->output_tok_s = within(l->s, PL_CLASS_SERVED_TPOT, replicas * l->sum_tokens / l->now_s, true);
+	ret->e2e_s = l->sum_e2e / n + request_s;
+	ret->running = replicas * l->area / l->now_s;
+	ret->prompt_share_frac = l->busy_prompt_s / l->now_s;
+	ret->queues = l->queued;
+}
+
+int pl_serve_closed_loop(struct pl_arena *a, const struct pl_speed *s, const struct pl_serve_policy *policy,
+                         const struct pl_serve_load *load, struct pl_served *ret, struct pl_err *err)
+{
+	double replicas = s->n_replicas > 1 ? s->n_replicas : 1, rounds = load->rounds >= 1 ? load->rounds : 10;
+	double clients = floor(fmax(1, load->concurrency / replicas) + 0.5), n = clients * rounds;
+	unknown(ret);
+	if (pl_speed_unknown(s))
+		return 0;
+	if (!(n <= 1e7) || !(load->prompt_tokens >= 1) || !(load->output_tokens >= 1))
+		return pl_fail(err, PL_ERR_RANGE, "load", "a load of %g clients, prompts of %g and answers of %g tokens cannot be played",
+		               load->concurrency, load->prompt_tokens, load->output_tokens);
+	struct loop l = {.s = s, .policy = policy, .n = (uint32_t)n, .yield = fmax(1, load->acceptance_length)};
+	l.per_seq = load->acceptance_length > 1 ? load->draft_tokens + 1 : 1;
+	l.r = PL_NEW_N(a, struct request, l.n);
+	l.heap = PL_NEW_N(a, uint32_t, l.n);
+	l.queue = PL_NEW_N(a, uint32_t, l.n);
+	l.ttft = PL_NEW_N(a, double, l.n);
+	if (!l.r || !l.heap || !l.queue || !l.ttft)
+		return pl_fail(err, PL_ERR_NOMEM, "load", "out of memory while playing %g requests", n);
+	draw_lengths(&l, load);
+	for (double i = 0; i < clients; i++)
+		arrive(&l);
+	play(&l);
+	report(&l, replicas, ret);
+	return 0;
+}

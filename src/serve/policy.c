@@ -1,0 +1,40 @@
+/* How each engine forms its steps. */
+#include <string.h>
+
+#include <plimsoll/serve.h>
+
+#include "speed/speed.h"
+
+static double first_known(double a, double b)
+{
+	return a > 0 ? a : b;
+}
+
+/* Without a flag: vLLM 8192 on cards of 70 GiB and more, else 2048 (EngineArgs.get_batch_defaults); SGLang's
+ * chunked_prefill_size 16384 from 160 GB, 8192 from 60 GB, 4096 from 35 GB, else 2048 (server_args.py); TensorRT-LLM's
+ * max_num_tokens 8192. */
+static double default_step_tokens(const struct pl_speed *s, const char *engine)
+{
+	uint64_t gib = s->setup.machine->n_devices ? s->setup.machine->devices[0].total_bytes >> 30 : 0;
+	if (!strcmp(engine, "sglang"))
+		return gib >= 160 ? 16384 : gib >= 58 ? 8192 : gib >= 33 ? 4096 : 2048;
+	if (!strcmp(engine, "tensorrt-llm"))
+		return 8192;
+	return gib >= 70 ? 8192 : 2048;
+}
+
+void pl_serve_policy_of(const struct pl_speed *s, struct pl_serve_policy *ret)
+{
+	const char *engine = s->setup.engine ? s->setup.engine->id : "llama.cpp";
+	const struct pl_params *p = s->setup.params;
+	const struct pl_layout *l = s->setup.layout;
+	bool llama = !strcmp(engine, "llama.cpp");
+	*ret = (struct pl_serve_policy){.mixed = strcmp(engine, "sglang") != 0, .whole_prompts = !strcmp(engine, "tensorrt-llm")};
+	ret->step_tokens = llama ? p->n_batch : first_known(p->max_num_batched_tokens, default_step_tokens(s, engine));
+	ret->max_seqs = llama ? p->n_seq : first_known(p->max_num_seqs, 1024);
+	ret->cache_tokens = l && l->kv_cache_tokens.known ? (double)l->kv_cache_tokens.value : 0;
+	if (ret->step_tokens < 1)
+		ret->step_tokens = 512;
+	if (ret->max_seqs < 1)
+		ret->max_seqs = 1;
+}

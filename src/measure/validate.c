@@ -9,6 +9,7 @@
 
 #include "base/checked.h"
 #include "measure/local_case.h"
+#include "measure/served_case.h"
 #include "measure/validate.h"
 #include "measure/validator.h"
 #include "source/source.h"
@@ -17,6 +18,7 @@ static const struct pl_table_kind *const kinds[] = {
     &pl_kind_llamacpp_memory,
     &pl_kind_serving_memory,
     &pl_kind_local_perf,
+    &pl_kind_silicon_sample,
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 

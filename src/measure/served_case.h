@@ -1,0 +1,41 @@
+/* A served measurement as a question: which engine, model, cards and ranks, under which load. */
+#ifndef PLIMSOLL_MEASURE_SERVED_CASE_H
+#define PLIMSOLL_MEASURE_SERVED_CASE_H
+
+#include <plimsoll/serve.h>
+
+#include "measure/validate.h"
+#include "speed/speed.h"
+
+/* What a row says. Zero and "" where it does not. */
+struct pl_served_ask {
+	const char *engine;      /* as the table names it */
+	const char *model, *precision; /* precision: "fp8", "fp4", "bf16", "int4", "" as the checkpoint is */
+	const char *gpu;         /* the catalogue's name for one card */
+	uint32_t tp, pp, dp;     /* ranks of attention: that share the heads, stages, that have their own sequences */
+	bool expert_parallel;    /* whole experts are dealt out over tp × dp ranks */
+	uint32_t nodes;          /* 0: 1 */
+	struct pl_serve_load load;
+};
+
+struct pl_served_case {
+	const char *id;
+	uint32_t row;
+	struct pl_speed *speed;  /* compiled; bound again by a fit */
+	struct pl_serve_policy policy;
+	struct pl_serve_load load;
+	double ttft_s, tpot_s, output_tok_s; /* measured, NAN where not */
+	const char *model, *device, *engine; /* groups that can be left out */
+	double weight;
+};
+
+/* Everything in the arena a. False: the row's reason says why. */
+bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_served_ask *ask, struct pl_served_case *ret);
+
+/* All cases of silicon_sample.csv that are clean, for a fit; the table is read as validate reads it. */
+int pl_silicon_cases(struct pl_arena *a, const char *path, struct pl_served_case **ret_cases, uint32_t *ret_n,
+                     struct pl_err *err) PL_MUST_CHECK;
+
+extern const struct pl_table_kind pl_kind_silicon_sample, pl_kind_serving_perf;
+
+#endif

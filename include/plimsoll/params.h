@@ -85,6 +85,7 @@ struct pl_params {
 	uint32_t mm_items_per_prompt;       /* images at once a request may hold; 0: the engine's default */
 	uint32_t max_loras, max_lora_rank;  /* 0: no adapters */
 	bool prefix_caching_off;
+	bool prefix_caching_on;             /* also where the engine leaves it off by itself (vLLM: hybrids) */
 
 	/* ---- transformers */
 	bool device_map_auto;

@@ -72,6 +72,7 @@ static int read_params(struct pl_plan_job *j)
 	const struct pl_cli *c = j->cli;
 	struct pl_params *p = &j->req.params;
 	const char *mode = pl_cli_text(c, "split-mode"), *fa = pl_cli_text(c, "flash-attn");
+	const char *prefixes = pl_cli_text(c, "prefix-caching");
 	pl_params_default(p);
 	p->n_ctx_tokens = (uint64_t)pl_cli_number(c, "context", 0);
 	p->n_seq = (uint32_t)pl_cli_number(c, "concurrency", 1);
@@ -95,6 +96,13 @@ static int read_params(struct pl_plan_job *j)
 	p->max_num_seqs = (uint32_t)pl_cli_number(c, "max-num-seqs", 0);
 	p->block_size = (uint32_t)pl_cli_number(c, "block-size", 0);
 	p->enforce_eager = pl_cli_flag(c, "enforce-eager");
+	p->kv_cache_memory_bytes = (uint64_t)pl_cli_number(c, "kv-cache-memory-bytes", 0);
+	p->prefix_caching_on = prefixes && !strcmp(prefixes, "on");
+	p->prefix_caching_off = prefixes && !p->prefix_caching_on;
+	p->language_model_only = pl_cli_flag(c, "language-model-only");
+	p->max_loras = (uint32_t)pl_cli_number(c, "max-loras", 0);
+	p->max_lora_rank = (uint32_t)pl_cli_number(c, "max-lora-rank", 0);
+	p->engine_version = pl_cli_text(c, "engine-version");
 	int rc = cache_type(j, "kv-type", &p->type_k);
 	p->type_v = p->type_k;
 	rc = rc ? rc : cache_type(j, "kv-type-k", &p->type_k);

@@ -24,6 +24,7 @@ struct vl_rules {
 	bool sort_sampler;        /* top-p sorts the whole vocabulary */
 	bool wide_graph_steps;    /* captured batches above 256 are 16 apart, not 8 */
 	bool full_graphs;         /* decode batches are captured whole as well */
+	bool context_counted;     /* the driver's context is taken out of the share (V0 to 0.6.6, V1 to 0.9.1) */
 	bool a100_small;          /* A100 takes the small defaults though it is large */
 };
 
@@ -105,7 +106,7 @@ double vl_cache_concurrency(const struct vl_cache *c, uint64_t n_blocks);
 uint64_t vl_token_bytes(const struct vl_job *j, uint32_t tp);
 
 /* vllm_profile.c */
-uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s);
+uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s, bool driver);
 uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const struct pl_device *d);
 uint64_t vl_graphs(const struct vl_job *j, struct vl_answer *x, const struct pl_shard_stage *s);
 uint64_t vl_visible(const struct pl_device *d);

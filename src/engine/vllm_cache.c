@@ -129,7 +129,7 @@ static void align_with_state(struct vl_cache *c)
 static uint64_t pages_of(const struct vl_job *j, const struct vl_type *t, uint64_t block, uint32_t mnbt)
 {
 	uint64_t len = j->max_model_len, drafted = j->p->draft.mtp ? (j->p->draft.n_max ? j->p->draft.n_max : 1) : 0;
-	bool align = !j->p->prefix_caching_off && j->rules.version >= 1700; /* a snapshot beside the running state */
+	bool align = j->p->prefix_caching_on; /* a snapshot beside the running state; hybrids cache no prefixes unasked */
 	switch (t->kind) {
 	case VL_WINDOW:
 		return pl_ceil_div(pl_min_u64(pl_sat_add(t->window_tokens - 1, mnbt), len), block) + 1;

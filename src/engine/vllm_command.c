@@ -292,6 +292,8 @@ static void put_memory(struct words *w, const struct pl_params *p)
 		put(w, "--enforce-eager");
 	if (p->prefix_caching_off)
 		put(w, "--no-enable-prefix-caching");
+	if (p->prefix_caching_on)
+		put(w, "--enable-prefix-caching");
 	if (p->max_loras) {
 		put(w, "--enable-lora");
 		put_u64(w, "--max-loras", p->max_loras);

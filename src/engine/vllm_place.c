@@ -46,6 +46,23 @@ static struct pl_shard_cut cut_of(const struct vl_job *j, const struct vl_place 
 	};
 }
 
+/* MXFP4 experts are padded to what their kernel multiplies: Marlin (below compute capability 9, and 12) the inner width to 128 and
+ * the hidden to 256, Triton on Hopper values (16 of 17 bytes) of one side to 256, TensorRT-LLM's on Blackwell both to 256
+ * (fused_moe/oracle/mxfp4.py; gpt-oss 20b and 120b: 13.47, 64.38 GiB on H100, 13.72 on A100, M061, M064, M065). */
+static uint64_t mxfp4_bytes(const struct vl_job *j, const struct pl_tensor *t, uint32_t cut, uint64_t bytes)
+{
+	const struct pl_layer *l = t->layer >= 0 ? &j->m->layers[t->layer] : NULL;
+	double c = j->capability, h = j->m->n_embd, inner;
+	if (!l || !l->n_ff_expert || c <= 0)
+		return bytes;
+	inner = (double)pl_ceil_div(l->n_ff_expert, cut);
+	double h256 = (double)pl_round_up(j->m->n_embd, 256) / h;
+	double grown = c >= 10 && c < 12 ? (double)pl_round_up((uint64_t)inner, 256) / inner * h256
+	               : c >= 9 && c < 10 ? 1 + (h256 - 1) * 16 / 17
+	                                  : (double)pl_round_up((uint64_t)inner, 128) / inner * h256;
+	return (uint64_t)((double)bytes * grown);
+}
+
 /* Weights as loaded: 32-bit matrices of a checkpoint become 16-bit. */
 static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s)
 {
@@ -58,9 +75,31 @@ static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, co
 		uint64_t bytes = pl_shard_tensor_bytes(j->m, t, &cut);
 		if (t->type == PL_DTYPE_F32 && t->n_dims > 1 && t->group != PL_GROUP_ROUTER && t->group != PL_GROUP_RECURRENT)
 			bytes /= 2;
+		if (t->type == PL_DTYPE_MXFP4 && t->group == PL_GROUP_EXPERT)
+			bytes = mxfp4_bytes(j, t, cut.expert, bytes);
 		sum = pl_sat_add(sum, bytes);
 	}
 	return sum;
+}
+
+/* Room for adapters beside every linear layer: A of rank × input and B of output × rank, 16 bit, for each that may be in a batch
+ * (vllm/lora/layers/). To 0.10 the embedding and the output matrix had theirs too. */
+static uint64_t adapters_of(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s)
+{
+	uint64_t rank = j->p->max_lora_rank ? j->p->max_lora_rank : 16, sum = 0;
+	for (uint32_t i = 0; j->p->max_loras && i < j->m->n_tensors; i++) {
+		const struct pl_tensor *t = &j->m->tensors[i];
+		enum pl_shard how = pl_role_info(t->role)->shard;
+		bool vocab = t->role == PL_ROLE_TOKEN_EMBD || t->role == PL_ROLE_OUTPUT;
+		if (t->n_dims != 2 || t->is_bias || !pl_shard_stage_holds(j->m, s, t) || (vocab && j->rules.version >= 1100))
+			continue;
+		if (!vocab && how != PL_SHARD_COLUMN && how != PL_SHARD_ROW && how != PL_SHARD_KV_HEADS)
+			continue;
+		uint64_t in = pl_ceil_div(t->ne[0], how == PL_SHARD_ROW ? pl->tp : 1);
+		uint64_t out = pl_ceil_div(t->ne[1], how == PL_SHARD_ROW ? 1 : pl->tp);
+		sum = pl_sat_add(sum, pl_sat_mul(2 * rank, pl_sat_add(in, out)));
+	}
+	return pl_sat_mul(sum, j->p->max_loras);
 }
 
 static double utilization_of(const struct vl_job *j, const struct vl_place *pl)
@@ -87,10 +126,10 @@ static void fill_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
 	k->total_bytes = d->total_bytes;
 	k->visible_bytes = vl_visible(d);
 	k->requested_bytes = (uint64_t)ceil((double)k->visible_bytes * x->utilization_frac);
-	k->weights_bytes = weights_of(j, pl, &s);
+	k->weights_bytes = pl_sat_add(weights_of(j, pl, &s), adapters_of(j, pl, &s));
 	k->offload_bytes = pl_min_u64(j->p->cpu_offload_bytes, k->weights_bytes);
 	k->weights_bytes -= k->offload_bytes;
-	k->activation_bytes = vl_activation(j, x, &s);
+	k->activation_bytes = vl_activation(j, x, &s, r % pl->tp == 0);
 	k->non_torch_bytes = vl_non_torch(j, pl, d);
 	k->graph_bytes = vl_graphs(j, x, &s);
 	k->context_bytes = vl_context(d);

@@ -61,23 +61,64 @@ static uint64_t forward_bytes(const struct vl_job *j, const struct vl_answer *x,
 	return pl_sat_mul(most, x->max_num_batched_tokens);
 }
 
-/* Sampling a row of logits for every sequence. Bytes of one logit while top-k and top-p run:
- * with the full sort: 16-bit and 32-bit logits, sorted values, 64-bit indices, the sort's scratch, softmax, cumulative sum,
- * masks; measured 38.3 to 38.6 beside the hidden states in seven runs of 0.11.0 on H100 (M064, M066 to M070).
- * with the kernel that selects in place: 16-bit and 32-bit logits, probabilities and noise of 32 bit, a scratch row. */
-static uint64_t sampler_bytes(const struct vl_job *j, const struct vl_answer *x)
+/* Bytes of one logit while every sequence's row is sampled with top-k and top-p.
+ * With PyTorch's sort (to 0.16): logits of 16 and of 32 bit, sorted values, their indices (64 bit), the indices that go in, and the
+ * radix sort's second buffers for both: 2 + 4 + 4 + 8 + 8 + 12 = 38; below 128 rows PyTorch sorts all rows as one, with
+ * pairs of (segment, index) beside them: 50 (ATen/native/cuda/Sort.cu). 38 is what 15 public logs of T4 to H100 show to 1 %
+ * (data/measurements/serving_memory.csv, M064 to M070 and M101 to M116).
+ * In place (from 0.17): logits of 16 and 32 bit, probabilities and noise. */
+static uint64_t logit_bytes(const struct vl_job *j, uint32_t rows)
 {
-	uint64_t logits = pl_sat_mul(x->max_num_seqs, j->m->n_vocab);
-	uint64_t hidden = pl_sat_mul(pl_sat_mul(2, j->m->n_embd), x->max_num_batched_tokens);
-	uint64_t twentieths = j->rules.sort_sampler ? 766 : 320; /* 38.3 and 16 */
-	return pl_sat_add(pl_sat_mul(logits, twentieths) / 20, hidden);
+	if (j->rules.sort_sampler || rows < 8)
+		return rows >= 128 || rows == 1 ? 38 : 50;
+	return 14;
 }
 
-uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s)
+/* Rows of scratch the in-place kernel keeps, one a multiprocessor: 128 stand for all cards. */
+enum { SCRATCH_ROWS = 128 };
+
+static uint64_t sampler_bytes(const struct vl_job *j, const struct vl_answer *x)
 {
-	uint64_t forward = forward_bytes(j, x, s);
-	uint64_t sample = s->has_output && !j->m->is_embedding ? sampler_bytes(j, x) : 0;
-	return pl_max_u64(forward, sample);
+	uint64_t rows = pl_min_u64(x->max_num_seqs, x->max_num_batched_tokens);
+	uint64_t logits = pl_sat_mul(rows, j->m->n_vocab), h = pl_sat_mul(2, j->m->n_embd);
+	uint64_t hidden = pl_sat_mul(h, pl_sat_add(x->max_num_batched_tokens, 2 * rows)); /* all, and twice the rows sampled */
+	uint64_t scratch = j->rules.sort_sampler ? 0 : pl_sat_mul(4 * pl_min_u64(rows, SCRATCH_ROWS), j->m->n_vocab);
+	return pl_sat_add(pl_sat_add(pl_sat_mul(logits, logit_bytes(j, (uint32_t)rows)), hidden), scratch);
+}
+
+/* Images of the largest size, as many as the step's tokens (or one image) allow, through the tower. Width by its number of
+ * parameters, P = 27 layers × 11.5 × width² (SigLIP and Qwen's towers, feed forward 3.74 × width). */
+static uint64_t tower_bytes(const struct vl_job *j, const struct vl_answer *x)
+{
+	const char *type = j->m->hf_type ? j->m->hf_type : "";
+	bool qwen = !strncmp(type, "qwen", 4), gemma = !strncmp(type, "gemma", 5);
+	uint64_t budget = x->max_num_batched_tokens, width = 1;
+	if (!j->m->n_params_vision || j->p->language_model_only)
+		return 0;
+	while (width * width * 310 < j->m->n_params_vision)
+		width++;
+	if (qwen) /* one image may take 16384 tokens of 2 × 2 patches */
+		budget = pl_max_u64(budget, 16384);
+	uint64_t patches = pl_sat_mul(budget, gemma ? 16 : 4); /* Gemma pools 4 × 4, the others merge 2 × 2 */
+	uint64_t inner = pl_sat_mul(2, pl_sat_add(3 * width, 748 * width / 100 / x->place.tp));
+	return pl_sat_add(pl_sat_mul(patches, inner), pl_sat_mul(pl_sat_mul(2, j->m->n_embd), budget));
+}
+
+/* cuBLAS keeps 32 MiB from Hopper on and 8 MiB before (aten/src/ATen/cuda/CUDABlas.cpp), input buffers take about 5 MB. */
+static uint64_t standing_bytes(const struct vl_job *j)
+{
+	return (j->capability >= 9 ? 32 * MIB : 8 * MIB) + 5000000;
+}
+
+uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s, bool driver)
+{
+	uint64_t most = forward_bytes(j, x, s);
+	/* V0 samples on the driver alone */
+	if (s->has_output && !j->m->is_embedding && (j->rules.v1 || driver))
+		most = pl_max_u64(most, sampler_bytes(j, x));
+	if (s->has_input)
+		most = pl_max_u64(most, tower_bytes(j, x));
+	return pl_sat_add(most, standing_bytes(j));
 }
 
 /* ---- beside PyTorch ------------------------------------------------------------------------------------------------- */
@@ -91,13 +132,16 @@ uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const s
 	const char *link = j->hw->link;
 	double c = j->capability;
 	uint64_t base = d->vendor == PL_VENDOR_AMD ? 600u : c <= 0 ? 100u : c < 8 ? 31u : c < 8.5 ? 92u : c < 9 ? 82u : 138u;
+	/* PyTorch 2.10 and Triton's own kernels: 0.2 to 0.4 GiB more in logs of 0.19 to 0.22 (M061, M062) */
+	if (j->rules.version >= 1700 && d->vendor != PL_VENDOR_AMD)
+		base += 250;
 	bool fast = link && strstr(link, "nvlink");
 	uint64_t between = 0;
 	if (pl->tp > 1)
 		between = (fast ? 420u : 174u) + (pl->tp > 2 ? 50u : 0u);
 	if (pl->pp > 1)
 		between += 100;
-	return (base + between) * MIB;
+	return (base + between) * MIB + (j->rules.context_counted ? vl_context(d) : 0);
 }
 
 /* ---- CUDA graphs ---------------------------------------------------------------------------------------------------- */

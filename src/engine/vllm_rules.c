@@ -20,10 +20,14 @@ double vl_capability(const struct pl_machine *hw)
 	return least;
 }
 
-/* "0.11.2", "v0.8.5.post1", "0.16.1rc1.dev206+g097eb544e": major, minor and patch count. "" or NULL: the newest. */
+/* "0.11.2", "v0.8.5.post1 (V0)", "0.16.1rc1.dev206+g097eb544e", "V1": major, minor and patch count. "" or NULL: the newest. */
 static int number_of(const char *text, uint32_t *ret_version, struct pl_err *err)
 {
 	unsigned major = 0, minor = 0, patch = 0;
+	if (!strcmp(text, "V0") || !strcmp(text, "V1")) { /* the engine alone: a release of the middle of its time */
+		*ret_version = text[1] == '0' ? 703 : 1100;
+		return 0;
+	}
 	if (*text == 'v' || *text == 'V')
 		text++;
 	if (sscanf(text, "%2u.%2u.%2u", &major, &minor, &patch) < 2)
@@ -65,6 +69,11 @@ int vl_rules_of(const char *version, double capability, struct vl_rules *r, stru
 	    .wide_graph_steps = v >= 1300,
 	    .a100_small = v >= 901,
 	};
+	if (version && v < 1100 && strstr(version, "V0"))
+		r->v1 = false;
+	if (version && v >= 700 && strstr(version, "V1"))
+		r->v1 = true;
+	r->context_counted = v < 607 || (r->v1 && v < 902);
 	r->hybrid_groups = r->v1 && v >= 902;
 	r->full_graphs = r->v1 && v >= 1100;
 	return 0;
@@ -80,7 +89,7 @@ void vl_defaults(const struct vl_job *j, const struct pl_device *d, struct vl_an
 {
 	const struct pl_params *p = j->p;
 	bool large = d->total_bytes >= 70 * GIB && !(j->rules.a100_small && is_a100(d));
-	uint32_t seqs = j->rules.v1 && large ? 1024 : 256;
+	uint32_t seqs = j->rules.v1 && (large || j->rules.version < 805) ? 1024 : 256;
 	uint64_t tokens = j->rules.v1 && large ? 8192 : 2048;
 	if (!j->rules.v1 && j->max_model_len <= 32768) /* chunked prefill starts above; below, a prompt is one step */
 		tokens = pl_max_u64(j->max_model_len, tokens);

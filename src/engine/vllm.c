@@ -79,7 +79,9 @@ static void answer_rank(const struct vl_job *j, const struct vl_answer *x, uint3
 	uint64_t asked = pl_sat_mul(pl_sat_mul(k->cache.blocks_per_request, vl_sequences(j, x)), k->cache.block_bytes);
 	u->model_bytes = k->weights_bytes;
 	u->compute_bytes = k->activation_bytes;
-	u->overhead_bytes = pl_sat_add(pl_sat_add(k->context_bytes, k->non_torch_bytes), pl_sat_add(k->graph_bytes, j->rope_bytes));
+	u->overhead_bytes = pl_sat_add(pl_sat_add(k->context_bytes, k->non_torch_bytes), k->graph_bytes);
+	if (j->rules.context_counted) /* it is in the other already */
+		u->overhead_bytes = pl_sat_sub(u->overhead_bytes, k->context_bytes);
 	u->kv_bytes = pl_max_u64(pool, asked);
 	u->n_layers = s.end_layer - s.first_layer;
 	if (x->holds && pl_use_total_bytes(u) > u->total_bytes) /* graphs captured into what the driver keeps back */

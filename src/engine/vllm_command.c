@@ -86,20 +86,18 @@ static double least_capability(const struct pl_model *m, bool volta)
 	case PL_DTYPE_BF16:
 	case PL_DTYPE_NF4:
 		return 7.0;
-	case PL_DTYPE_INT4:
 	case PL_DTYPE_I8:
-	case PL_DTYPE_I32:
-		if (named(m, "gptq"))
-			return volta ? 6.0 : 7.5;
-		return named(m, "int8") || named(m, "bnb") ? 7.0 : 7.5;
+		return named(m, "w8a8") ? 7.5 : named(m, "gptq") && volta ? 6.0 : 7.0;
+	case PL_DTYPE_INT4:
+		return named(m, "gptq") && volta ? 6.0 : 7.5;
 	case PL_DTYPE_F8_E4M3:
 	case PL_DTYPE_F8_E5M2:
-	case PL_DTYPE_NVFP4:
-		return 7.5;
+		return named(m, "mxfp8") ? 8.0 : 7.5;
+	case PL_DTYPE_F4:
 	case PL_DTYPE_MXFP4:
-		return 8.0;
+		return named(m, "mxfp4") ? 8.0 : 7.5;
 	default:
-		return named(m, "gptq") && volta ? 6.0 : 7.5;
+		return 7.5;
 	}
 }
 

@@ -63,11 +63,13 @@ static uint64_t mxfp4_bytes(const struct vl_job *j, const struct pl_tensor *t, u
 	return (uint64_t)((double)bytes * grown);
 }
 
-/* Weights as loaded: 32-bit matrices of a checkpoint become 16-bit. */
+/* Weights as loaded, what "Model loading took" prints: 32-bit matrices of a checkpoint become 16-bit, the tables of rotary
+ * positions are theirs. */
 static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s)
 {
 	struct pl_shard_cut cut = cut_of(j, pl);
-	uint64_t sum = 0;
+	uint64_t sum = j->rope_bytes;
+	bool mxfp4 = j->m->quant_name && !strncmp(j->m->quant_name, "mxfp4", 5);
 	for (uint32_t i = 0; i < j->m->n_tensors; i++) {
 		const struct pl_tensor *t = &j->m->tensors[i];
 		if (!pl_shard_stage_holds(j->m, s, t))
@@ -75,7 +77,7 @@ static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, co
 		uint64_t bytes = pl_shard_tensor_bytes(j->m, t, &cut);
 		if (t->type == PL_DTYPE_F32 && t->n_dims > 1 && t->group != PL_GROUP_ROUTER && t->group != PL_GROUP_RECURRENT)
 			bytes /= 2;
-		if (t->type == PL_DTYPE_MXFP4 && t->group == PL_GROUP_EXPERT)
+		if (mxfp4 && t->group == PL_GROUP_EXPERT && (t->type == PL_DTYPE_F4 || t->type == PL_DTYPE_MXFP4))
 			bytes = mxfp4_bytes(j, t, cut.expert, bytes);
 		sum = pl_sat_add(sum, bytes);
 	}
@@ -133,7 +135,7 @@ static void fill_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
 	k->non_torch_bytes = vl_non_torch(j, pl, d);
 	k->graph_bytes = vl_graphs(j, x, &s);
 	k->context_bytes = vl_context(d);
-	uint64_t taken = pl_sat_add(pl_sat_add(k->weights_bytes, j->rope_bytes), pl_sat_add(k->activation_bytes, k->non_torch_bytes));
+	uint64_t taken = pl_sat_add(k->weights_bytes, pl_sat_add(k->activation_bytes, k->non_torch_bytes));
 	if (j->rules.graphs_counted)
 		taken = pl_sat_add(taken, k->graph_bytes);
 	taken = pl_min_u64(taken, INT64_MAX / 2);

@@ -63,6 +63,7 @@ static void add_device(struct ll_job *j, uint32_t index)
 	    .kind = cuda || d->vendor == PL_VENDOR_INTEL ? LL_PADDED : LL_PLAIN,
 	    .async = d->vendor != PL_VENDOR_APPLE && d->vendor != PL_VENDOR_INTEL,
 	    .cuda = cuda,
+	    .offloads = cuda || d->vendor == PL_VENDOR_INTEL,
 	    .room_bytes = room_of(j->hw, d),
 	    .overhead_bytes = overhead_of(d),
 	    .dev = d,
@@ -289,10 +290,10 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	int rc = ll_job_init(&job, a, view, hw, &resolved, err);
 	if (rc)
 		return rc;
-	sum.layer_dev = PL_NEW_N(a, int16_t, (uint64_t)job.n_all + 1);
+	bool ok = ll_sum_init(&job, a, &sum);
 	out.layer_device = PL_NEW_N(a, int16_t, (uint64_t)job.n_all + 1);
 	out.devices = PL_NEW_N(a, struct pl_use, (uint64_t)hw->n_devices + 1);
-	if (!sum.layer_dev || !out.layer_device || !out.devices)
+	if (!ok || !out.layer_device || !out.devices)
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", job.n_all);
 	job.scratch = pl_arena_new(SCRATCH_BYTES);
 	if (!job.scratch)

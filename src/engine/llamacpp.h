@@ -13,10 +13,9 @@ enum ll_kind {
 	LL_PADDED,    /* CUDA, HIP, SYCL: the last row of quantised tensors is padded to whole 512 elements */
 	LL_KIND_COUNT
 };
-enum { LL_REPACKED = LL_KIND_COUNT }; /* of the host's bytes, those the CPU backend stores in a layout of its own */
 
 struct ll_bytes {
-	uint64_t v[LL_KIND_COUNT + 1];
+	uint64_t v[LL_KIND_COUNT];
 };
 
 /* One device as llama.cpp sees it. */
@@ -25,6 +24,7 @@ struct ll_device {
 	enum ll_kind kind;
 	bool async;     /* asynchronous copies and events: pipelines over several devices */
 	bool cuda;      /* CUDA or HIP kernels */
+	bool offloads;  /* computes large batches with weights that stay on the host */
 	uint64_t room_bytes, overhead_bytes; /* what it has (free, when detected), what the driver takes of it */
 	const struct pl_device *dev;
 };
@@ -32,14 +32,34 @@ struct ll_device {
 struct ll_layer {
 	struct ll_bytes rest, experts; /* weights */
 	struct ll_bytes kv, state;
-	uint64_t roles;                /* fingerprint of the tensors it has */
-	uint32_t kind;                 /* equal numbers: layers of the same shape */
+	uint32_t first, n; /* its tensors in job->by_layer */
+};
+
+/* Which list of buffers a tensor is offered to (llama-arch.cpp LLM_TENSOR_INFOS). */
+enum ll_where {
+	LL_UNLOADED = 0, /* towers, layers for drafts */
+	LL_INPUT,        /* always the host */
+	LL_LAYER,
+	LL_EACH,         /* a copy in every buffer with a layer */
+	LL_OUTPUT
+};
+
+struct ll_weight {
+	uint64_t hash;      /* of the name without its layer */
+	const char *rest;   /* that name */
+	int32_t layer;      /* -1: outside the layers */
+	enum ll_where where;
+	uint64_t bytes[LL_KIND_COUNT];
+	bool repacked;      /* on the host the CPU backend stores it in a layout of its own */
+	bool expert;        /* what --n-cpu-moe means */
+	int16_t forced;     /* by --override-tensor: LG_FREE none, LG_CPU, a device */
 };
 
 /* Sizes of a context after llama.cpp's own rounding. */
 struct ll_context {
 	uint64_t n_ctx, n_ctx_seq; /* all streams together, one stream */
 	uint32_t n_stream, n_batch, n_ubatch, n_seq;
+	uint32_t n_outputs; /* rows of logits the program makes room for */
 	uint64_t n_cells, n_cells_swa; /* of one stream */
 	bool flash_attn;
 	enum pl_dtype type_k, type_v;
@@ -56,13 +76,16 @@ struct ll_job {
 	uint32_t n_dev;
 	struct ll_layer *layers; /* n_all */
 	uint32_t n_all;          /* trunk and MTP layers: the output counts as layer n_all */
-	struct ll_bytes first;   /* tensors outside the layers that go with layer 0 */
-	struct ll_bytes each;    /* tensors every device with a layer gets a copy of */
-	struct ll_bytes output;  /* output layer, a copy of the embedding included when tied */
-	uint64_t tied_copy_bytes; /* part of output that the host already holds when the output stays there */
-	uint64_t input_bytes;    /* embeddings: always on the host */
+	struct ll_weight *weights; /* one a tensor of the model */
+	uint32_t *by_layer;      /* tensors in order of layer, those outside the layers last */
+	struct ll_layer outside; /* these */
+	struct ll_bytes output;  /* the output layer, a copy of the embedding included when tied */
+	int32_t tied;            /* the embedding, when it is the head too; -1 */
 	uint64_t unloaded_bytes; /* MTP layers and towers */
-	
+	bool tied_repacked;      /* as a head on the host it is stored in the CPU's layout */
+	bool attn_softcap, grok; /* how scores are bent */
+	bool overridden;         /* some tensor goes elsewhere: no pipelines */
+	const char *idle_override; /* the first pattern that no tensor matches; NULL none */
 	bool has_experts, has_vision, has_mtp;
 	bool repacks;            /* no GPU backend lends host memory: CPU weights may be stored in another layout */
 	struct ll_context ctx;
@@ -79,7 +102,9 @@ struct ll_sum {
 	struct pl_use dev[PL_MAX_DEVICES];
 	struct pl_use host;
 	int16_t *layer_dev; /* n_all + 1 positions in job->dev, -1 host; the last is the output */
-	bool pipeline;
+	int16_t *home;      /* of each tensor: a position in job->dev, -1 host, -2 not loaded */
+	int16_t tied_home;  /* of the head that is a copy of the embedding */
+	bool pipeline, full_offload;
 	uint64_t output_buffer_bytes;
 	uint64_t repacked_bytes; /* of host.model_bytes: allocated, not mapped */
 };
@@ -87,6 +112,12 @@ struct ll_sum {
 int ll_job_init(struct ll_job *j, struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
                 struct pl_params *p, struct pl_err *err);
 int ll_weights(struct ll_job *j, struct pl_err *err);
+/* Tensor "blk.il.name" or, with il -1, "name"; -1 when the model has none. */
+int32_t ll_weight_find(const struct ll_job *j, int32_t il, const char *name);
+/* Every tensor's buffer and its bytes: sum->home, model_bytes, repacked_bytes. */
+void ll_weights_place(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *sum);
+bool ll_sum_init(const struct ll_job *j, struct pl_arena *a, struct ll_sum *sum);
+int ll_overrides(struct ll_job *j, struct pl_err *err);
 int ll_cache(struct ll_job *j, struct pl_err *err);
 void ll_default_split(const struct ll_job *j, double *ret_split);
 /* Bytes of every device and the host for one placement. sum->layer_dev must hold n_all + 1 entries. */
@@ -95,7 +126,7 @@ bool ll_devices_hold(const struct ll_job *j, const struct ll_sum *sum);
 /* The best placement that fits; the fullest offload when none does. */
 void ll_choose(const struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum);
 /* Compute buffers, once layers and experts have their places. */
-void ll_compute(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *sum);
+void ll_compute(const struct ll_job *j, struct ll_sum *sum);
 uint64_t ll_output_buffer(const struct ll_job *j);
 
 const enum pl_dtype *ll_kv_types(void);

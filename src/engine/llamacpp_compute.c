@@ -1,6 +1,6 @@
 /* Compute buffers: the emulated peak of one micro batch; closed forms where the step of a model is not known. */
 #include "base/checked.h"
-#include "engine/llamacpp_graph.h"
+#include "engine/llamacpp_build.h"
 
 enum { F32 = 4, F16 = 2 };
 
@@ -34,17 +34,14 @@ static void by_closed_form(const struct ll_job *j, struct ll_sum *s)
 	}
 }
 
-void ll_compute(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *s)
+void ll_compute(const struct ll_job *j, struct ll_sum *s)
 {
 	uint64_t peaks[PL_MAX_DEVICES + 1] = {0};
-	struct ll_graph g = {.a = j->scratch};
+	struct lg g = {.a = j->scratch};
+	uint64_t n_tokens = pl_min_u64(j->ctx.n_ctx, j->ctx.n_ubatch), n_outputs = pl_min_u64(n_tokens, j->ctx.n_outputs);
 	s->output_buffer_bytes = ll_output_buffer(j);
-	if (!j->m->graph.n_ops) {
-		by_closed_form(j, s);
-		return;
-	}
-	ll_graph_build(&g, j, pl, s);
-	if (!ll_schedule(&g, j, s, peaks)) {
+	n_tokens = pl_round_up(n_tokens, j->ctx.n_seq);
+	if (!ll_graph_build(&g, j, s, n_tokens, n_outputs) || !ll_schedule(&g, j, s, peaks)) {
 		by_closed_form(j, s);
 		return;
 	}

@@ -46,23 +46,11 @@ static void add(uint64_t *to, uint64_t bytes)
 	*to = pl_sat_add(*to, bytes);
 }
 
-static void add_weights(const struct ll_job *j, struct ll_sum *s, int dev, const struct ll_bytes *b)
-{
-	if (dev < 0) {
-		add(&s->host.model_bytes, b->v[LL_HOST]);
-		add(&s->repacked_bytes, b->v[LL_REPACKED]);
-	} else {
-		add(&s->dev[dev].model_bytes, b->v[j->dev[dev].kind]);
-	}
-}
-
-static void sum_layers(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *s)
+static void sum_layers(const struct ll_job *j, struct ll_sum *s)
 {
 	for (uint32_t i = 0; i < j->n_all; i++) {
 		const struct ll_layer *l = &j->layers[i];
 		int dev = s->layer_dev[i], cache = j->p->no_kv_offload ? -1 : dev;
-		add_weights(j, s, dev, &l->rest);
-		add_weights(j, s, i < pl->n_cpu_moe ? -1 : dev, &l->experts);
 		struct pl_use *u = cache < 0 ? &s->host : &s->dev[cache];
 		enum ll_kind kind = cache < 0 ? LL_HOST : j->dev[cache].kind;
 		add(&u->kv_bytes, l->kv.v[kind]);
@@ -91,32 +79,25 @@ static void spread_rows(const struct ll_job *j, const struct ll_place *pl, struc
 
 void ll_place_sum(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *s)
 {
-	int16_t *layer_dev = s->layer_dev;
+	int16_t *layer_dev = s->layer_dev, *home = s->home;
 	memset(s, 0, sizeof *s);
 	s->layer_dev = layer_dev;
+	s->home = home;
 	assign_layers(j, pl, layer_dev);
-	int first = j->n_all ? layer_dev[0] : -1, output = layer_dev[j->n_all];
-	s->host.model_bytes = j->input_bytes;
-	add_weights(j, s, first, &j->first);
-	add_weights(j, s, output, &j->output);
-	if (output < 0) /* the same tensor in the same buffer: no copy is made */
-		s->host.model_bytes = pl_sat_sub(s->host.model_bytes, j->tied_copy_bytes);
-	sum_layers(j, pl, s);
 	for (uint32_t d = 0; d < j->n_dev; d++) {
-		if (s->dev[d].n_layers)
-			add(&s->dev[d].model_bytes, j->each.v[j->dev[d].kind]);
 		s->dev[d].overhead_bytes = j->dev[d].overhead_bytes;
 		s->dev[d].total_bytes = j->dev[d].room_bytes;
 	}
-	if (s->host.n_layers)
-		add(&s->host.model_bytes, j->each.v[LL_HOST]);
+	ll_weights_place(j, pl, s);
+	sum_layers(j, s);
+	s->full_offload = pl->n_gpu_layers > j->n_all;
 	s->pipeline = j->n_dev > 1 && pl->n_gpu_layers > j->n_all && j->p->split_mode == PL_SPLIT_LAYER &&
-	              !j->p->no_kv_offload && !pl->n_cpu_moe;
+	              !j->p->no_kv_offload && !pl->n_cpu_moe && !j->overridden;
 	for (uint32_t d = 0; d < j->n_dev; d++)
 		s->pipeline &= j->dev[d].async;
 	if (j->p->split_mode == PL_SPLIT_ROW)
 		spread_rows(j, pl, s);
-	ll_compute(j, pl, s);
+	ll_compute(j, s);
 }
 
 bool ll_devices_hold(const struct ll_job *j, const struct ll_sum *s)

@@ -1,63 +1,231 @@
 /* What ggml's scheduler makes of a graph: backends, splits, copies between them (ggml-backend.cpp
  * ggml_backend_sched_split_graph), then the peaks of the allocator. */
 #include "base/checked.h"
-#include "engine/llamacpp_graph.h"
+#include "engine/llamacpp_build.h"
+#include "memory/liveness.h"
 
-enum { N_PIPELINE_COPIES = 4, GPU_ALIGN = 128, HOST_ALIGN = 32 };
+enum { N_PIPELINE_COPIES = 4, GPU_ALIGN = 128, HOST_ALIGN = 32, OFFLOAD_MIN_BATCH = 32, COPIES = 1 << 30 };
 
-int32_t ll_node_add(struct ll_graph *g, uint64_t size_bytes, int32_t s0, int32_t s1, int32_t s2, int32_t s3)
+static bool is_view_op(const struct lg_tensor *t)
 {
-	if (g->n == g->cap) {
-		uint32_t cap = g->cap ? g->cap * 2 : 512;
-		struct ll_node *p = pl_arena_grow(g->a, g->nodes, g->n, cap, sizeof *p);
-		if (!p)
-			return -1;
-		g->nodes = p;
-		g->cap = cap;
-	}
-	g->nodes[g->n] = (struct ll_node){.size_bytes = size_bytes, .src = {s0, s1, s2, s3, -1, -1}, .view_of = -1,
-	                                  .dev = LL_FREE, .weight_dev = LL_FREE};
-	return (int32_t)g->n++;
+	return t->op == LG_OP_VIEW;
 }
 
-/* Nodes without a weight or a cache take the GPU of their neighbours: downwards first, then upwards; what is left
- * follows the CPU. */
-static void assign(struct ll_graph *g, bool gpu_only, bool down)
+/* ---- backends ---------------------------------------------------------------------------------------------------- */
+
+/* Rows an op works on, as the CUDA backend counts them when it decides whether sending a weight over is worth it. */
+static uint64_t batch_of(const struct lg_tensor *t)
 {
-	int16_t cur = LL_FREE;
-	for (uint32_t k = 0; k < g->n; k++) {
-		struct ll_node *x = &g->nodes[down ? k : g->n - 1 - k];
-		if (x->input)
+	switch (t->op) {
+	case LG_OP_GET_ROWS:
+		return 0;
+	case LG_OP_MUL_MAT:
+		return t->ne[1];
+	case LG_OP_MUL_MAT_ID:
+	case LG_OP_ROPE:
+		return t->ne[2];
+	default:
+		return pl_sat_mul(t->ne[1], pl_sat_mul(t->ne[2], t->ne[3]));
+	}
+}
+
+static int16_t offloaded(const struct ll_job *j, const struct lg_tensor *t, const struct lg_tensor *w)
+{
+	if (w->home != LG_CPU || w->repacked || j->p->no_op_offload)
+		return w->home;
+	for (uint32_t d = 0; d < j->n_dev; d++)
+		if (j->dev[d].offloads && batch_of(t) >= OFFLOAD_MIN_BATCH)
+			return (int16_t)d;
+	return w->home;
+}
+
+static int16_t from_operands(const struct lg *g, const struct ll_job *j, const struct lg_tensor *t)
+{
+	if (t->external)
+		return t->home;
+	if (t->view_src >= 0 && g->t[t->view_src].external)
+		return g->t[t->view_src].home;
+	if (t->input)
+		return LG_CPU;
+	if (t->op == LG_OP_ROPE || t->op == LG_OP_FLASH_ATTN)
+		return LG_FREE;
+	for (int k = 0; k < LG_MAX_SRC; k++)
+		if (t->src[k] >= 0 && g->t[t->src[k]].weight)
+			return offloaded(j, t, &g->t[t->src[k]]);
+	return LG_FREE;
+}
+
+/* Nodes that nothing decides take the backend of their neighbours: GPUs spread first. */
+static void spread(struct lg *g, bool gpu_only, bool down)
+{
+	int16_t cur = LG_FREE;
+	for (uint32_t k = 0; k < g->n_nodes; k++) {
+		struct lg_tensor *t = &g->t[g->nodes[down ? k : g->n_nodes - 1 - k]];
+		if (is_view_op(t))
 			continue;
-		if (x->dev != LL_FREE)
-			cur = gpu_only && x->dev == LL_CPU ? LL_FREE : x->dev;
-		else if (cur != LL_FREE)
-			x->dev = cur;
+		if (t->backend != LG_FREE)
+			cur = gpu_only && t->backend == LG_CPU ? LG_FREE : t->backend;
+		else if (cur != LG_FREE)
+			t->backend = cur;
 	}
 }
+
+static void spread_to_operands(struct lg *g)
+{
+	for (uint32_t i = 0; i < g->n_nodes; i++) {
+		struct lg_tensor *t = &g->t[g->nodes[i]];
+		if (t->view_src >= 0 && t->backend == LG_FREE)
+			t->backend = g->t[t->view_src].backend;
+		for (int k = 0; k < LG_MAX_SRC; k++) {
+			struct lg_tensor *s = t->src[k] < 0 ? NULL : &g->t[t->src[k]];
+			if (s && s->backend == LG_FREE)
+				s->backend = s->view_src >= 0 ? g->t[s->view_src].backend : t->backend;
+		}
+		if (t->backend == LG_FREE)
+			t->backend = 0;
+	}
+}
+
+static void assign(struct lg *g, const struct ll_job *j)
+{
+	for (uint32_t i = 0; i < g->n_leafs; i++)
+		g->t[g->leafs[i]].backend = from_operands(g, j, &g->t[g->leafs[i]]);
+	for (uint32_t i = 0; i < g->n_nodes; i++) {
+		struct lg_tensor *t = &g->t[g->nodes[i]];
+		if (t->backend == LG_FREE)
+			t->backend = from_operands(g, j, t);
+	}
+	spread(g, true, true);
+	spread(g, true, false);
+	spread(g, false, true);
+	spread(g, false, false);
+	spread_to_operands(g);
+}
+
+/* ---- splits ------------------------------------------------------------------------------------------------------ */
+
+struct split {
+	uint32_t start, end;
+	int16_t backend;
+	uint32_t first_input, n_inputs;
+};
 
 struct splitter {
 	const struct ll_job *j;
-	struct ll_graph *g;
+	struct lg *g;
+	struct split *splits;
+	uint32_t n_splits, cap_splits;
+	lg_t *inputs;                  /* of all splits, one after the other */
+	uint32_t n_inputs, cap_inputs;
+	bool *copied;                  /* tensor × backend */
 	struct pl_live_node *out;
 	uint32_t n, cap;
-	int32_t *at;    /* node → its place in out, n_nodes entries */
-	int32_t *copy;  /* (n_dev + 1) × n_nodes: copy of a node on a device, -1 none */
-	uint32_t n_nodes;
+	int32_t *at;                   /* tensor → its place in out */
+	int32_t *copy;                 /* tensor × backend → place of its copy */
 	bool pipeline, failed;
-	struct pl_arena *a;
 };
 
-static uint8_t buffer_of(const struct splitter *x, int16_t dev)
+static uint32_t n_backends(const struct splitter *x)
 {
-	return (uint8_t)(dev < 0 ? x->j->n_dev : (uint32_t)dev);
+	return x->j->n_dev + 1;
 }
+
+static uint8_t buffer_of(const struct splitter *x, int16_t backend)
+{
+	return (uint8_t)(backend < 0 ? x->j->n_dev : (uint32_t)backend);
+}
+
+static size_t slot(const struct splitter *x, lg_t t, int16_t backend)
+{
+	return (size_t)t * n_backends(x) + buffer_of(x, backend);
+}
+
+/* Where the memory of a tensor is, by its buffer when it has one, by its backend otherwise. */
+static int16_t place_of(const struct lg *g, lg_t t)
+{
+	const struct lg_tensor *x = &g->t[t], *root = x->view_src >= 0 ? &g->t[x->view_src] : x;
+	if (root->external)
+		return root->home;
+	return x->backend != LG_FREE ? x->backend : root->backend;
+}
+
+static bool needs_copy(const struct lg *g, lg_t s, int16_t backend)
+{
+	return s >= 0 && g->t[s].backend != backend && place_of(g, s) != backend;
+}
+
+static struct split *open_split(struct splitter *x, uint32_t start, int16_t backend)
+{
+	if (x->n_splits == x->cap_splits) {
+		uint32_t cap = x->cap_splits ? x->cap_splits * 2 : 64;
+		struct split *p = pl_arena_grow(x->g->a, x->splits, x->n_splits, cap, sizeof *p);
+		if (!p) {
+			x->failed = true;
+			return NULL;
+		}
+		x->splits = p;
+		x->cap_splits = cap;
+	}
+	x->splits[x->n_splits] = (struct split){.start = start, .end = x->g->n_nodes, .backend = backend, .first_input = x->n_inputs};
+	return &x->splits[x->n_splits++];
+}
+
+static void add_input(struct splitter *x, struct split *s, lg_t t)
+{
+	if (x->copied[slot(x, t, s->backend)])
+		return;
+	if (x->n_inputs == x->cap_inputs) {
+		uint32_t cap = x->cap_inputs ? x->cap_inputs * 2 : 256;
+		lg_t *p = pl_arena_grow(x->g->a, x->inputs, x->n_inputs, cap, sizeof *p);
+		if (!p) {
+			x->failed = true;
+			return;
+		}
+		x->inputs = p;
+		x->cap_inputs = cap;
+	}
+	x->copied[slot(x, t, s->backend)] = true;
+	x->inputs[x->n_inputs++] = t;
+	s->n_inputs++;
+}
+
+/* A weight that has to come over opens a split, so that the room of the one before can be used again. */
+static bool weight_comes(const struct lg *g, const struct lg_tensor *t)
+{
+	for (int k = 0; k < LG_MAX_SRC; k++)
+		if (t->src[k] >= 0 && g->t[t->src[k]].weight && needs_copy(g, t->src[k], t->backend))
+			return true;
+	return false;
+}
+
+static void find_splits(struct splitter *x)
+{
+	struct lg *g = x->g;
+	struct split *s = NULL;
+	for (uint32_t i = 0; i < g->n_nodes && !x->failed; i++) {
+		const struct lg_tensor *t = &g->t[g->nodes[i]];
+		if (is_view_op(t))
+			continue;
+		if (!s || t->backend != s->backend || (s->n_inputs && weight_comes(g, t))) {
+			if (s)
+				s->end = i;
+			s = open_split(x, s ? i : 0, t->backend);
+			if (!s)
+				return;
+		}
+		for (int k = 0; k < LG_MAX_SRC && !x->failed; k++)
+			if (needs_copy(g, t->src[k], s->backend))
+				add_input(x, s, t->src[k]);
+	}
+}
+
+/* ---- the allocator's view ---------------------------------------------------------------------------------------- */
 
 static int32_t emit(struct splitter *x, uint64_t size_bytes, uint8_t buffer)
 {
 	if (x->n == x->cap) {
-		uint32_t cap = x->cap ? x->cap * 2 : 1024;
-		struct pl_live_node *p = pl_arena_grow(x->a, x->out, x->n, cap, sizeof *p);
+		uint32_t cap = x->cap ? x->cap * 2 : 2048;
+		struct pl_live_node *p = pl_arena_grow(x->g->a, x->out, x->n, cap, sizeof *p);
 		if (!p) {
 			x->failed = true;
 			return -1;
@@ -65,159 +233,163 @@ static int32_t emit(struct splitter *x, uint64_t size_bytes, uint8_t buffer)
 		x->out = p;
 		x->cap = cap;
 	}
-	x->out[x->n] = (struct pl_live_node){.size_bytes = size_bytes, .layout = size_bytes, .view_of = -1, .buffer = buffer};
+	x->out[x->n] = (struct pl_live_node){.size_bytes = size_bytes, .view_of = -1, .buffer = buffer};
 	for (int k = 0; k < PL_LIVE_MAX_SRC; k++)
 		x->out[x->n].src[k] = -1;
 	return (int32_t)x->n++;
 }
 
-/* A leaf allocated before the run; with pipelines the caller fills one of four while the others are in use. */
-static int32_t emit_input(struct splitter *x, uint64_t size_bytes, uint8_t buffer)
+static uint64_t layout_of(const struct lg_tensor *t)
 {
+	uint64_t h = 1469598103934665603ull ^ (uint64_t)t->type;
+	for (int i = 0; i < 4; i++) {
+		h = (h ^ t->ne[i]) * 1099511628211ull;
+		h = (h ^ t->nb[i]) * 1099511628211ull;
+		h ^= h >> 29;
+	}
+	return h;
+}
+
+/* CUDA's matrix kernels want keys and values in f16: a cache of another type is converted beside the result
+ * (ggml-cuda/fattn.cu). */
+static uint64_t converted_bytes(const struct lg *g, const struct lg_tensor *t)
+{
+	uint64_t bytes = 0;
+	for (int k = 1; k < 3; k++)
+		if (t->src[k] >= 0 && g->t[t->src[k]].type != PL_DTYPE_F16)
+			bytes = pl_sat_add(bytes, pl_sat_mul(2, lg_nelements(g, t->src[k])));
+	return bytes;
+}
+
+static uint64_t size_on(const struct splitter *x, lg_t t, int16_t backend)
+{
+	const struct lg_tensor *n = &x->g->t[t];
+	uint64_t size = lg_nbytes(x->g, t);
+	if (backend >= 0 && x->j->dev[backend].cuda && n->op == LG_OP_FLASH_ATTN)
+		size = pl_sat_add(size, converted_bytes(x->g, n));
+	return size;
+}
+
+static int32_t place_leaf(struct splitter *x, lg_t t)
+{
+	const struct lg_tensor *n = &x->g->t[t];
+	int copies = x->pipeline && n->input ? N_PIPELINE_COPIES : 1;
 	int32_t first = -1;
-	for (int c = 0; c < (x->pipeline ? N_PIPELINE_COPIES : 1); c++) {
-		int32_t i = emit(x, size_bytes, buffer);
+	for (int c = 0; c < copies; c++) {
+		int32_t i = emit(x, lg_nbytes(x->g, t), buffer_of(x, n->backend));
 		if (i < 0)
 			return -1;
-		x->out[i].is_leaf = x->out[i].is_input = true;
-		x->out[i].is_output = x->pipeline;
+		x->out[i].is_leaf = true;
+		x->out[i].is_input = n->input;
+		x->out[i].is_output = n->output || copies > 1;
+		x->out[i].external = n->external;
+		x->out[i].layout = layout_of(n);
 		first = c ? first : i;
 	}
 	return first;
 }
 
-/* The copy of node s on a device, made at the start of the split that needs it first. */
-static int32_t copy_to(struct splitter *x, int32_t s, uint8_t buffer)
+static int32_t root_of(const struct splitter *x, lg_t t)
 {
-	int32_t *slot = &x->copy[(size_t)buffer * x->n_nodes + (size_t)s];
-	if (*slot >= 0)
-		return *slot;
-	if (x->pipeline) {
-		*slot = emit_input(x, x->g->nodes[s].size_bytes, buffer);
-	} else { /* a node of its own, and a reader that keeps the source until then */
-		int32_t dep = emit(x, 0, x->out[x->at[s]].buffer);
-		*slot = emit(x, x->g->nodes[s].size_bytes, buffer);
-		if (dep >= 0 && *slot >= 0) {
+	lg_t root = x->g->t[t].view_src;
+	return root < 0 ? -1 : x->at[root];
+}
+
+/* A copy at the start of a split: what it copies stays until then; with pipelines, four leaves that stay for good. */
+static void place_copy(struct splitter *x, lg_t t, int16_t backend)
+{
+	uint64_t size = lg_nbytes(x->g, t);
+	uint8_t buffer = buffer_of(x, backend);
+	int32_t first = -1;
+	for (int c = 0; c < (x->pipeline ? N_PIPELINE_COPIES : 1); c++) {
+		int32_t dep = x->pipeline ? -1 : emit(x, 0, buffer);
+		int32_t i = emit(x, size, buffer);
+		if (i < 0)
+			return;
+		if (dep >= 0) {
 			x->out[dep].external = true;
-			x->out[dep].src[0] = x->at[s];
+			x->out[dep].src[0] = t;
 		}
+		x->out[i].layout = layout_of(&x->g->t[t]);
+		x->out[i].is_leaf = x->out[i].is_input = x->out[i].is_output = x->pipeline;
+		first = c ? first : i;
 	}
-	return *slot;
-}
-
-static bool is_here(const struct splitter *x, int32_t s, uint8_t buffer)
-{
-	const struct ll_node *n = &x->g->nodes[s];
-	return (n->external && !n->cache) || x->out[x->at[s]].buffer == buffer;
-}
-
-static uint32_t split_end(const struct splitter *x, uint32_t start)
-{
-	uint32_t end = start;
-	bool weights_came = false;
-	for (; end < x->n_nodes; end++) {
-		const struct ll_node *n = &x->g->nodes[end];
-		if (n->input)
-			continue;
-		if (n->dev != x->g->nodes[start].dev)
-			break;
-		bool comes = n->weight_dev != LL_FREE && n->weight_dev != n->dev;
-		if (comes && weights_came) /* so that the room of the previous weight can be used again */
-			break;
-		weights_came |= comes;
-	}
-	return end;
-}
-
-static void copy_inputs(struct splitter *x, uint32_t start, uint32_t end)
-{
-	for (uint32_t i = start; i < end && !x->failed; i++) {
-		const struct ll_node *n = &x->g->nodes[i];
-		if (n->input)
-			continue;
-		uint8_t b = buffer_of(x, n->dev);
-		for (int k = 0; k < PL_LIVE_MAX_SRC; k++) {
-			int32_t s = n->src[k];
-			if (s >= 0 && (uint32_t)s < start && !is_here(x, s, b))
-				copy_to(x, s, b);
-			else if (s >= 0 && (uint32_t)s >= start && x->g->nodes[s].input && b != x->j->n_dev)
-				copy_to(x, s, b);
+	x->copy[slot(x, t, backend)] = first;
+	if (x->pipeline) { /* the source is still kept until the copy is made */
+		int32_t dep = emit(x, 0, buffer);
+		if (dep >= 0) {
+			x->out[dep].external = true;
+			x->out[dep].src[0] = t;
 		}
 	}
 }
 
-static void emit_node(struct splitter *x, uint32_t i)
+static void place_node(struct splitter *x, lg_t t, int16_t split_backend)
 {
-	const struct ll_node *n = &x->g->nodes[i];
-	uint8_t b = buffer_of(x, n->dev);
-	int32_t weight = -1;
-	if (n->weight_dev != LL_FREE && n->weight_dev != n->dev)
-		weight = emit(x, n->weight_bytes, b);
-	int32_t o = emit(x, n->size_bytes, b);
+	const struct lg_tensor *n = &x->g->t[t];
+	int32_t o = emit(x, size_on(x, t, n->backend), buffer_of(x, n->backend));
 	if (o < 0)
 		return;
 	struct pl_live_node *out = &x->out[o];
-	int used = 0;
-	for (int k = 0; k < PL_LIVE_MAX_SRC; k++) {
-		int32_t s = n->src[k];
+	x->at[t] = o;
+	out->layout = layout_of(n);
+	out->view_of = root_of(x, t);
+	out->may_reuse = n->op >= LG_OP_FILL && n->op <= LG_OP_SOFT_MAX;
+	out->external = n->external || (n->view_src >= 0 && x->g->t[n->view_src].external);
+	out->is_output = n->output;
+	for (int k = 0; k < LG_MAX_SRC; k++) {
+		lg_t s = n->src[k];
 		if (s < 0)
 			continue;
-		out->src[used++] = is_here(x, s, b) ? x->at[s] : x->copy[(size_t)b * x->n_nodes + (size_t)s];
+		bool copy = !is_view_op(n) && needs_copy(x->g, s, split_backend);
+		out->src[k] = copy ? COPIES + x->copy[slot(x, s, split_backend)] : s;
 	}
-	if (weight >= 0 && used < PL_LIVE_MAX_SRC)
-		out->src[used] = weight;
-	out->may_reuse = n->in_place;
-	out->external = n->external;
-	out->is_output = n->output;
-	if (n->view_of >= 0) {
-		int32_t root = x->at[n->view_of];
-		out->view_of = x->out[root].view_of >= 0 ? x->out[root].view_of : root;
-		out->view_at_start = true;
-	}
-	x->at[i] = o;
 }
 
-static bool split(struct splitter *x)
+/* Operands were noted as tensors: a copy may be asked for before the view it is made of stands in the order. */
+static void resolve(struct splitter *x)
 {
-	uint32_t n_buffers = x->j->n_dev + 1;
-	x->at = PL_NEW_N(x->a, int32_t, x->n_nodes);
-	x->copy = PL_NEW_N(x->a, int32_t, (uint64_t)x->n_nodes * n_buffers);
-	if (!x->at || !x->copy)
-		return false;
-	for (uint64_t i = 0; i < (uint64_t)x->n_nodes * n_buffers; i++)
-		x->copy[i] = -1;
-	for (uint32_t i = 0; i < x->n_nodes; i++)
-		if (x->g->nodes[i].cache) {
-			x->at[i] = emit(x, 0, (uint8_t)x->j->n_dev);
-			if (x->at[i] >= 0)
-				x->out[x->at[i]].external = x->out[x->at[i]].is_leaf = true;
-		} else if (x->g->nodes[i].input) {
-			x->at[i] = emit_input(x, x->g->nodes[i].size_bytes, (uint8_t)x->j->n_dev);
+	for (uint32_t i = 0; i < x->n; i++)
+		for (int k = 0; k < PL_LIVE_MAX_SRC; k++) {
+			int32_t s = x->out[i].src[k];
+			if (s >= 0)
+				x->out[i].src[k] = s >= COPIES ? s - COPIES : x->at[s];
 		}
-	for (uint32_t start = 0; start < x->n_nodes && !x->failed;) {
-		if (x->g->nodes[start].input) {
-			start++;
-			continue;
-		}
-		uint32_t end = split_end(x, start);
-		copy_inputs(x, start, end);
-		for (uint32_t i = start; i < end && !x->failed; i++)
-			if (!x->g->nodes[i].input)
-				emit_node(x, i);
-		start = end;
-	}
-	return !x->failed;
 }
 
-bool ll_schedule(struct ll_graph *g, const struct ll_job *j, const struct ll_sum *s, uint64_t *ret_peaks)
+static void place_all(struct splitter *x)
+{
+	struct lg *g = x->g;
+	for (uint32_t i = 0; i < g->n_leafs; i++)
+		x->at[g->leafs[i]] = place_leaf(x, g->leafs[i]);
+	for (uint32_t k = 0; k < x->n_splits && !x->failed; k++) {
+		const struct split *s = &x->splits[k];
+		for (uint32_t i = 0; i < s->n_inputs && !x->failed; i++)
+			place_copy(x, x->inputs[s->first_input + i], s->backend);
+		for (uint32_t i = s->start; i < s->end && !x->failed; i++)
+			place_node(x, g->nodes[i], s->backend);
+	}
+	resolve(x);
+}
+
+bool ll_schedule(struct lg *g, const struct ll_job *j, const struct ll_sum *s, uint64_t *ret_peaks)
 {
 	uint32_t alignment[PL_MAX_DEVICES + 1];
-	struct splitter x = {.j = j, .g = g, .n_nodes = g->n, .pipeline = s->pipeline, .a = g->a};
-	assign(g, true, true);
-	assign(g, true, false);
-	assign(g, false, true);
-	assign(g, false, false);
-	if (!split(&x))
+	struct splitter x = {.j = j, .g = g, .pipeline = s->pipeline};
+	uint64_t n_slots = (uint64_t)g->n * (j->n_dev + 1);
+	assign(g, j);
+	x.copied = PL_NEW_N(g->a, bool, n_slots + 1);
+	x.copy = PL_NEW_N(g->a, int32_t, n_slots + 1);
+	x.at = PL_NEW_N(g->a, int32_t, (uint64_t)g->n + 1);
+	if (g->failed || !x.copied || !x.copy || !x.at)
+		return false;
+	for (uint64_t i = 0; i < n_slots; i++)
+		x.copy[i] = -1;
+	for (uint32_t i = 0; i < g->n; i++)
+		x.at[i] = -1;
+	find_splits(&x);
+	place_all(&x);
+	if (x.failed)
 		return false;
 	for (uint32_t d = 0; d < j->n_dev; d++)
 		alignment[d] = GPU_ALIGN;

@@ -4,8 +4,26 @@
 
 #include "base/checked.h"
 #include "engine/llamacpp.h"
+#include "engine/llamacpp_ggml.h"
 
 enum { HOST_ALIGN = 32, GPU_ALIGN = 128, ROW_PADDING = 512 };
+
+/* What --n-cpu-moe keeps on the CPU: blk.N.ffn_(up|down|gate|gate_up)_(ch)exps and whatever follows the name. */
+static bool is_expert(const struct pl_tensor *t)
+{
+	switch (t->role) {
+	case PL_ROLE_EXPERT_GATE:
+	case PL_ROLE_EXPERT_UP:
+	case PL_ROLE_EXPERT_GATE_UP:
+	case PL_ROLE_EXPERT_DOWN:
+	case PL_ROLE_EXPERT_SCALE:
+		return true;
+	case PL_ROLE_OTHER:
+		return t->name && strstr(t->name, ".ffn_") && (strstr(t->name, "_exps") || strstr(t->name, "_chexps"));
+	default:
+		return false;
+	}
+}
 
 static bool cpu_has(const struct pl_machine *hw, const char *flag)
 {
@@ -18,7 +36,9 @@ static bool is_repacked(const struct ll_job *j, const struct pl_tensor *t)
 	const struct pl_machine *hw = j->hw;
 	bool arm = cpu_has(hw, "neon") || cpu_has(hw, "asimd") || cpu_has(hw, "dotprod");
 	bool avx2 = !arm && (!hw->cpu_flags || cpu_has(hw, "avx2"));
-	if (!j->repacks || t->n_dims < 2 || t->ne[1] % 8)
+	/* matrices, and stacks of them that experts are chosen from; nothing that is looked up by row */
+	bool stack = t->n_dims == 3 && t->ne[2] > 1;
+	if (!j->repacks || j->p->no_repack || t->n_dims < 2 || t->n_dims > 3 || t->ne[1] % 8 || (stack && !is_expert(t)))
 		return false;
 	switch (t->type) {
 	case PL_DTYPE_Q4_0:
@@ -37,35 +57,17 @@ static bool is_repacked(const struct ll_job *j, const struct pl_tensor *t)
 	}
 }
 
-static void add_tensor(const struct ll_job *j, struct ll_bytes *to, const struct pl_tensor *t)
+static void size_of(const struct ll_job *j, struct ll_weight *w, const struct pl_tensor *t)
 {
 	uint64_t padded = t->bytes;
 	const struct pl_dtype_info *d = pl_dtype_info(t->type);
 	uint64_t over = t->ne[0] % ROW_PADDING;
 	if (d->block_elems > 1 && over)
 		padded = pl_sat_add(padded, (ROW_PADDING - over) / d->block_elems * d->block_bytes);
-	to->v[LL_HOST] = pl_sat_add(to->v[LL_HOST], pl_round_up(t->bytes, HOST_ALIGN));
-	if (is_repacked(j, t))
-		to->v[LL_REPACKED] = pl_sat_add(to->v[LL_REPACKED], pl_round_up(t->bytes, HOST_ALIGN));
-	to->v[LL_PLAIN] = pl_sat_add(to->v[LL_PLAIN], pl_round_up(t->bytes, GPU_ALIGN));
-	to->v[LL_PADDED] = pl_sat_add(to->v[LL_PADDED], pl_round_up(padded, GPU_ALIGN));
-}
-
-/* What --n-cpu-moe keeps on the CPU: blk.N.ffn_(up|down|gate|gate_up)_(ch)exps and whatever follows the name. */
-static bool is_expert(const struct pl_tensor *t)
-{
-	switch (t->role) {
-	case PL_ROLE_EXPERT_GATE:
-	case PL_ROLE_EXPERT_UP:
-	case PL_ROLE_EXPERT_GATE_UP:
-	case PL_ROLE_EXPERT_DOWN:
-	case PL_ROLE_EXPERT_SCALE:
-		return true;
-	case PL_ROLE_OTHER:
-		return t->name && strstr(t->name, ".ffn_") && (strstr(t->name, "_exps") || strstr(t->name, "_chexps"));
-	default:
-		return false;
-	}
+	w->bytes[LL_HOST] = pl_round_up(t->bytes, HOST_ALIGN);
+	w->bytes[LL_PLAIN] = pl_round_up(t->bytes, GPU_ALIGN);
+	w->bytes[LL_PADDED] = pl_round_up(padded, GPU_ALIGN);
+	w->repacked = is_repacked(j, t);
 }
 
 static bool is_input(const struct pl_tensor *t)
@@ -85,66 +87,190 @@ static bool is_rope_table(const struct pl_tensor *t)
 	return t->role == PL_ROLE_ROPE_FREQS || (t->name && !strncmp(t->name, "rope_", 5));
 }
 
-static void add_global(struct ll_job *j, const struct pl_tensor *t)
+static uint64_t hash_of(const char *s)
 {
-	if (is_input(t))
-		j->input_bytes = pl_sat_add(j->input_bytes, pl_round_up(t->bytes, HOST_ALIGN));
-	else if (goes_with_first_layer(t))
-		add_tensor(j, &j->first, t);
-	else if (is_rope_table(t))
-		add_tensor(j, &j->each, t);
-	else
-		add_tensor(j, &j->output, t);
-	if (t->role == PL_ROLE_TOKEN_EMBD && j->m->tied_output && !t->is_bias) {
-		add_tensor(j, &j->output, t);
-		/* beside the rows that are looked up, a matrix in another layout is a copy on the host too */
-		j->tied_copy_bytes = is_repacked(j, t) ? 0 : pl_round_up(t->bytes, HOST_ALIGN);
+	uint64_t h = 1469598103934665603ull; /* FNV-1a */
+	for (; *s; s++)
+		h = (h ^ (uint8_t)*s) * 1099511628211ull;
+	return h;
+}
+
+static const char *without_layer(const char *name)
+{
+	if (strncmp(name, "blk.", 4))
+		return name;
+	const char *dot = strchr(name + 4, '.');
+	return dot ? dot + 1 : name;
+}
+
+static void classify(struct ll_job *j, uint32_t i)
+{
+	const struct pl_model *m = j->m;
+	const struct pl_tensor *t = &m->tensors[i];
+	struct ll_weight *w = &j->weights[i];
+	bool tower = t->group == PL_GROUP_VISION;
+	bool mtp = t->group == PL_GROUP_MTP || (t->layer >= 0 && (uint32_t)t->layer >= m->n_layers);
+	w->rest = without_layer(t->name ? t->name : "");
+	w->hash = hash_of(w->rest);
+	w->layer = t->layer;
+	w->forced = LG_FREE;
+	size_of(j, w, t);
+	if (tower || mtp) { /* a tower is a file of its own (--mmproj); MTP layers wait for --spec-type draft-mtp */
+		j->unloaded_bytes = pl_sat_add(j->unloaded_bytes, t->bytes);
+		j->has_vision |= tower;
+		j->has_mtp |= mtp;
+		return;
+	}
+	w->expert = is_expert(t);
+	j->has_experts |= w->expert;
+	if (t->layer >= 0) {
+		w->where = LL_LAYER;
+	} else if (is_input(t)) {
+		w->where = LL_INPUT;
+		if (t->role == PL_ROLE_TOKEN_EMBD && m->tied_output && !t->is_bias) {
+			j->tied = (int32_t)i;
+			j->tied_repacked = w->repacked;
+		}
+		w->repacked = false;
+	} else if (goes_with_first_layer(t)) {
+		w->where = LL_LAYER;
+		w->layer = 0;
+	} else {
+		w->where = is_rope_table(t) ? LL_EACH : LL_OUTPUT;
 	}
 }
 
-static bool same_shape(const struct ll_job *j, uint32_t a, uint32_t b)
+/* Tensors by layer, so that a name is looked up among a few. */
+static void index_layers(struct ll_job *j)
 {
-	return j->layers[a].roles == j->layers[b].roles && !memcmp(&j->m->layers[a], &j->m->layers[b], sizeof(struct pl_layer));
+	const struct pl_model *m = j->m;
+	for (uint32_t i = 0; i < m->n_tensors; i++) {
+		int32_t l = m->tensors[i].layer;
+		(l >= 0 && (uint32_t)l < j->n_all ? &j->layers[l] : &j->outside)->n++;
+	}
+	uint32_t at = 0;
+	for (uint32_t i = 0; i <= j->n_all; i++) {
+		struct ll_layer *l = i < j->n_all ? &j->layers[i] : &j->outside;
+		l->first = at;
+		at += l->n;
+		l->n = 0;
+	}
+	for (uint32_t i = 0; i < m->n_tensors; i++) {
+		int32_t k = m->tensors[i].layer;
+		struct ll_layer *l = k >= 0 && (uint32_t)k < j->n_all ? &j->layers[k] : &j->outside;
+		j->by_layer[l->first + l->n++] = i;
+	}
 }
 
-/* Numbers the layers by shape; most models have one or two kinds. */
-static void name_kinds(struct ll_job *j)
+int32_t ll_weight_find(const struct ll_job *j, int32_t il, const char *name)
 {
-	uint32_t first[16], n = 0;
-	for (uint32_t i = 0; i < j->n_all && j->m->layers; i++) {
-		uint32_t k = 0;
-		while (k < n && !same_shape(j, first[k], i))
-			k++;
-		if (k == n && n < 16)
-			first[n++] = i;
-		j->layers[i].kind = k < n ? k : i + 16;
+	const struct ll_layer *l = il < 0 ? &j->outside : &j->layers[il];
+	uint64_t hash = hash_of(name);
+	for (uint32_t k = l->first; k < l->first + l->n; k++) {
+		uint32_t i = j->by_layer[k];
+		if (j->weights[i].hash == hash && !strcmp(j->weights[i].rest, name))
+			return (int32_t)i;
 	}
+	return -1;
+}
+
+static void add(struct ll_bytes *to, const struct ll_weight *w)
+{
+	for (int k = 0; k < LL_KIND_COUNT; k++)
+		to->v[k] = pl_sat_add(to->v[k], w->bytes[k]);
+}
+
+/* Layer by layer, for the search of a placement. */
+static void sum_up(struct ll_job *j, uint32_t i)
+{
+	const struct ll_weight *w = &j->weights[i];
+	if (w->where == LL_LAYER)
+		add(w->expert ? &j->layers[w->layer].experts : &j->layers[w->layer].rest, w);
+	else if (w->where == LL_OUTPUT || (int32_t)i == j->tied)
+		add(&j->output, w);
 }
 
 int ll_weights(struct ll_job *j, struct pl_err *err)
 {
 	const struct pl_model *m = j->m;
-	for (uint32_t i = 0; i < m->n_tensors; i++) {
-		const struct pl_tensor *t = &m->tensors[i];
-		bool tower = t->group == PL_GROUP_VISION;
-		bool mtp = t->group == PL_GROUP_MTP || (t->layer >= 0 && (uint32_t)t->layer >= m->n_layers);
-		if (tower || mtp) { /* a tower is a file of its own (--mmproj); MTP layers wait for --spec-type draft-mtp */
-			j->unloaded_bytes = pl_sat_add(j->unloaded_bytes, t->bytes);
-			j->has_vision |= tower;
-			j->has_mtp |= mtp;
-			continue;
-		}
-		if (t->layer < 0) {
-			add_global(j, t);
-			continue;
-		}
-		bool expert = is_expert(t);
-		j->layers[t->layer].roles += (t->role + 1ull) * (t->is_bias ? 7919 : 104729) + t->bytes % 977;
-		j->has_experts |= expert;
-		add_tensor(j, expert ? &j->layers[t->layer].experts : &j->layers[t->layer].rest, t);
-	}
-	name_kinds(j);
-	if (j->input_bytes == UINT64_MAX)
+	j->weights = PL_NEW_N(j->a, struct ll_weight, (uint64_t)m->n_tensors + 1);
+	j->by_layer = PL_NEW_N(j->a, uint32_t, (uint64_t)m->n_tensors + 1);
+	if (!j->weights || !j->by_layer)
+		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", j->n_all);
+	j->tied = -1;
+	for (uint32_t i = 0; i < m->n_tensors; i++)
+		classify(j, i);
+	index_layers(j);
+	for (uint32_t i = 0; i < m->n_tensors; i++)
+		sum_up(j, i);
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < m->n_tensors; i++)
+		sum = pl_sat_add(sum, j->weights[i].bytes[LL_HOST]);
+	if (sum == UINT64_MAX)
 		return pl_fail(err, PL_ERR_RANGE, m->name, "the weights are larger than 2^64 bytes");
-	return 0;
+	return ll_overrides(j, err);
+}
+
+/* ---- where they go ----------------------------------------------------------------------------------------------- */
+
+static void count(const struct ll_job *j, struct ll_sum *s, int16_t home, const struct ll_weight *w, bool repacked)
+{
+	if (home >= 0) {
+		uint64_t *to = &s->dev[home].model_bytes;
+		*to = pl_sat_add(*to, w->bytes[j->dev[home].kind]);
+		return;
+	}
+	s->host.model_bytes = pl_sat_add(s->host.model_bytes, w->bytes[LL_HOST]);
+	if (repacked)
+		s->repacked_bytes = pl_sat_add(s->repacked_bytes, w->bytes[LL_HOST]);
+}
+
+static void place_each(const struct ll_job *j, const struct ll_weight *w, struct ll_sum *s)
+{
+	bool seen[PL_MAX_DEVICES + 1] = {false};
+	for (uint32_t il = 0; il < j->m->n_layers; il++) {
+		int16_t d = s->layer_dev[il];
+		if (!seen[d + 1])
+			count(j, s, d, w, false);
+		seen[d + 1] = true;
+	}
+}
+
+void ll_weights_place(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *s)
+{
+	int16_t output = s->layer_dev[j->n_all];
+	for (uint32_t i = 0; i < j->m->n_tensors; i++) {
+		const struct ll_weight *w = &j->weights[i];
+		int16_t home = LG_FREE;
+		if (w->where == LL_INPUT)
+			home = LG_CPU;
+		else if (w->where == LL_LAYER)
+			home = s->layer_dev[w->layer];
+		else if (w->where == LL_OUTPUT)
+			home = output;
+		else if (w->where == LL_EACH)
+			place_each(j, w, s);
+		if (home != LG_FREE && w->forced != LG_FREE)
+			home = w->forced;
+		else if (w->expert && home != LG_FREE && (uint32_t)w->layer < pl->n_cpu_moe)
+			home = LG_CPU;
+		s->home[i] = home;
+		if (home != LG_FREE)
+			count(j, s, home, w, home == LG_CPU && w->repacked);
+	}
+	if (j->tied < 0)
+		return;
+	const struct ll_weight *w = &j->weights[j->tied];
+	s->tied_home = w->forced != LG_FREE ? w->forced : output;
+	/* the same tensor in the same buffer: no copy is made, unless the head is stored in another layout */
+	if (s->tied_home != s->home[j->tied] || (s->tied_home == LG_CPU && j->tied_repacked))
+		count(j, s, s->tied_home, w, s->tied_home == LG_CPU && j->tied_repacked);
+}
+
+bool ll_sum_init(const struct ll_job *j, struct pl_arena *a, struct ll_sum *s)
+{
+	memset(s, 0, sizeof *s);
+	s->layer_dev = PL_NEW_N(a, int16_t, (uint64_t)j->n_all + 1);
+	s->home = PL_NEW_N(a, int16_t, (uint64_t)j->m->n_tensors + 1);
+	return s->layer_dev && s->home;
 }

@@ -91,15 +91,14 @@ static void give_back(struct space *s, uint64_t offset, uint64_t size)
 	s->n_holes++;
 }
 
-static void take_over(struct run *r, int32_t i, int32_t place, int32_t owner)
+static void take_over(struct run *r, int32_t i, int32_t owner)
 {
-	struct life *l = &r->lives[i], *p = &r->lives[place];
+	struct life *l = &r->lives[i], *p = &r->lives[owner];
 	uint64_t alignment = r->spaces[p->buffer].alignment;
 	uint64_t had = pl_round_up(r->nodes[owner].size_bytes, alignment), need = pl_round_up(r->nodes[i].size_bytes, alignment);
 	l->buffer = p->buffer;
 	l->offset = p->offset;
 	p->allocated = false;
-	r->lives[owner].allocated = false;
 	if (had > need)
 		give_back(&r->spaces[l->buffer], l->offset + need, had - need);
 }
@@ -114,21 +113,11 @@ static bool reuse_operand(struct run *r, int32_t i)
 			continue;
 		const struct pl_live_node *p = &r->nodes[s];
 		const struct life *pl = &r->lives[s];
-		bool is_output = p->is_output || (p->view_of >= 0 && r->nodes[p->view_of].is_output);
-		bool own = p->view_of >= 0 ? pl->placed : pl->allocated;
-		if (!own || is_output || p->layout != n->layout || pl->readers != 1 || pl->views)
+		/* a view owns nothing, and what owns nothing is never taken over */
+		if (p->view_of >= 0 || !pl->allocated || p->is_output || p->layout != n->layout || pl->readers != 1 || pl->views)
 			continue;
-		if (p->view_of < 0) {
-			take_over(r, i, s, s);
-			return true;
-		}
-		const struct life *root = &r->lives[p->view_of];
-		if (root->views == 1 && !root->readers && p->view_at_start && root->allocated) {
-			r->lives[s].offset = root->offset;
-			r->lives[s].buffer = root->buffer;
-			take_over(r, i, s, p->view_of);
-			return true;
-		}
+		take_over(r, i, s);
+		return true;
 	}
 	return false;
 }

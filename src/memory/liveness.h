@@ -7,7 +7,7 @@
 
 #include <plimsoll/arena.h>
 
-enum { PL_LIVE_MAX_SRC = 6, PL_LIVE_MAX_BUFFERS = PL_LIVE_MAX_SRC * 12 };
+enum { PL_LIVE_MAX_SRC = 10 };
 
 /* One tensor of the graph, in the order of execution; leaves (inputs without operands) may stand anywhere before their
  * first use. */
@@ -16,7 +16,6 @@ struct pl_live_node {
 	uint64_t layout;     /* equal numbers: same type, shape and strides (in-place reuse needs that) */
 	int32_t src[PL_LIVE_MAX_SRC]; /* operands, -1 none */
 	int32_t view_of;     /* the tensor whose memory this one looks into (never itself a view), -1 none */
-	bool view_at_start;  /* the view begins where its tensor begins */
 	bool may_reuse;      /* the operation can write over an operand (ggml_op_can_inplace) */
 	bool external;       /* weights, caches: memory of somebody else */
 	bool is_input;       /* filled before the run: allocated first and kept apart */

@@ -1,6 +1,7 @@
 /* Prints what layout() says for a GGUF header, in llama.cpp's own options, one line a device:
  *   layout_lines FILE.gguf [--gpu MiB]... [-c N] [-np N] [-ngl N] [-ts a,b] [-sm M] [-mg N] [--n-cpu-moe N] [-fa M] [-ctk T]
- *                [-ctv T] [-b N] [-ub N] [-kvu] [--swa-full] [--no-kv-offload]
+ *                [-ctv T] [-b N] [-ub N] [-kvu] [--swa-full] [-nkvo] [--cpu-moe] [-ot PATTERN=BUFFER[,…]] [--no-repack]
+ *                [--program fit-params|server|completion]
  *   NAME model context compute     (bytes)
  * GPUs are unnamed cards: no row padding, no pipelines, as over RPC. */
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 static struct pl_device devices[PL_MAX_DEVICES];
 static struct pl_machine machine = {.devices = devices, .n_nodes = 1};
 static struct pl_params params;
+static struct pl_tensor_override overrides[16];
 
 static void add_gpu(uint64_t mib)
 {
@@ -55,9 +57,27 @@ static int numbered(const char *o, const char *v)
 	return 1;
 }
 
+/* PATTERN=BUFFER, several joined by commas; the last '=' of each parts the two. */
+static void read_overrides(const char *text)
+{
+	char *all = strdup(text), *save = NULL;
+	for (char *w = strtok_r(all, ",", &save); w && params.n_overrides < 16; w = strtok_r(NULL, ",", &save)) {
+		char *eq = strrchr(w, '=');
+		if (!eq)
+			continue;
+		*eq = 0;
+		overrides[params.n_overrides++] = (struct pl_tensor_override){w, eq + 1};
+	}
+	params.overrides = overrides;
+}
+
 static int worded(const char *o, const char *v)
 {
-	if (!strcmp(o, "-ts"))
+	if (!strcmp(o, "-ot"))
+		read_overrides(v);
+	else if (!strcmp(o, "--program"))
+		params.program = !strcmp(v, "server") ? PL_LLAMA_SERVER : !strcmp(v, "completion") ? PL_LLAMA_COMPLETION : PL_LLAMA_FIT_PARAMS;
+	else if (!strcmp(o, "-ts"))
 		read_split(v);
 	else if (!strcmp(o, "-sm"))
 		params.split_mode = !strcmp(v, "none") ? PL_SPLIT_NONE : !strcmp(v, "row") ? PL_SPLIT_ROW : PL_SPLIT_LAYER;
@@ -78,8 +98,12 @@ static int flagged(const char *o)
 		params.kv_unified = true;
 	else if (!strcmp(o, "--swa-full"))
 		params.swa_full = true;
-	else if (!strcmp(o, "--no-kv-offload"))
+	else if (!strcmp(o, "--no-kv-offload") || !strcmp(o, "-nkvo"))
 		params.no_kv_offload = true;
+	else if (!strcmp(o, "--no-repack"))
+		params.no_repack = true;
+	else if (!strcmp(o, "--cpu-moe"))
+		params.n_cpu_moe = 1 << 20;
 	else
 		return 0;
 	return 1;
@@ -118,6 +142,7 @@ int main(int argc, char **argv)
 	pl_params_default(&params);
 	params.n_cpu_moe = 0;
 	params.n_gpu_layers = 1 << 20;
+	params.program = PL_LLAMA_FIT_PARAMS;
 	for (int i = 2; i < argc; i++) {
 		if (flagged(argv[i]))
 			continue;

@@ -1,0 +1,328 @@
+/* Weights, norms, inputs and the head of a graph (llama.cpp src/llama-graph.cpp). */
+#include "engine/llamacpp_build.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+#include "memory/cache.h"
+
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
+
+static int32_t find(const struct lb *b, int32_t il, const char *name)
+{
+	return ll_weight_find(b->j, il, name);
+}
+
+bool lb_has(const struct lb *b, int32_t il, const char *name)
+{
+	return find(b, il, name) >= 0;
+}
+
+static lg_t leaf_of(struct lb *b, uint32_t index, int16_t home, bool repacked)
+{
+	const struct pl_tensor *t = &b->m->tensors[index];
+	lg_t x = lg_new(b->g, t->type, t->ne[0], t->ne[1], t->ne[2], t->ne[3]);
+	if (x >= 0) {
+		struct lg_tensor *w = &b->g->t[x];
+		w->weight = w->external = true;
+		w->home = home;
+		w->repacked = repacked;
+	}
+	return x;
+}
+
+lg_t lb_weight(struct lb *b, int32_t il, const char *name)
+{
+	int32_t i = find(b, il, name);
+	if (i < 0)
+		return LG_NONE;
+	if (b->weight[i] < 0) {
+		int16_t home = b->s->home[i];
+		b->weight[i] = leaf_of(b, (uint32_t)i, home, home == LG_CPU && b->j->weights[i].repacked);
+	}
+	return b->weight[i];
+}
+
+const struct pl_layer *lb_layer(const struct lb *b, int32_t il)
+{
+	return &b->m->layers[il];
+}
+
+int16_t lb_layer_dev(const struct lb *b, int32_t il)
+{
+	return b->s->layer_dev[il];
+}
+
+/* ---- small pieces ------------------------------------------------------------------------------------------------ */
+
+lg_t lb_mm(struct lb *b, lg_t w, lg_t x)
+{
+	return w < 0 ? x : lg_mul_mat(b->g, w, x);
+}
+
+lg_t lb_add(struct lb *b, lg_t a, lg_t c)
+{
+	return lg_binary(b->g, LG_OP_ADD, a, c);
+}
+
+lg_t lb_mul(struct lb *b, lg_t a, lg_t c)
+{
+	return lg_binary(b->g, LG_OP_MUL, a, c);
+}
+
+lg_t lb_scale(struct lb *b, lg_t a)
+{
+	return lg_unary(b->g, LG_OP_SCALE, a);
+}
+
+lg_t lb_act(struct lb *b, lg_t a)
+{
+	return lg_unary(b->g, LG_OP_UNARY, a);
+}
+
+lg_t lb_norm_w(struct lb *b, lg_t x, lg_t weight, lg_t bias, enum lb_norm_kind kind, int32_t il)
+{
+	x = lg_unary(b->g, kind == LB_RMS ? LG_OP_RMS_NORM : LG_OP_NORM, x);
+	/* the engine names this node and, with everything offloaded, pins it to its layer's device */
+	if ((weight >= 0 || bias >= 0) && il >= 0 && x >= 0 && b->pins && (b->full_offload || b->n_tokens < 32))
+		b->g->t[x].backend = lb_layer_dev(b, il);
+	if (weight >= 0)
+		x = lb_mul(b, x, weight);
+	return bias >= 0 ? lb_add(b, x, bias) : x;
+}
+
+static const char *with_suffix(struct lb *b, const char *name, const char *suffix)
+{
+	return pl_arena_printf(b->g->a, "%s%s", name, suffix);
+}
+
+static lg_t part(struct lb *b, int32_t il, const char *name, const char *suffix)
+{
+	char text[64];
+	size_t n = strlen(name), k = strlen(suffix);
+	if (n + k >= sizeof text)
+		return lb_weight(b, il, with_suffix(b, name, suffix));
+	memcpy(text, name, n);
+	memcpy(text + n, suffix, k + 1);
+	return lb_weight(b, il, text);
+}
+
+lg_t lb_norm(struct lb *b, lg_t x, const char *norm_name, enum lb_norm_kind kind, int32_t il)
+{
+	lg_t w = norm_name ? part(b, il, norm_name, ".weight") : LG_NONE;
+	lg_t bias = norm_name ? part(b, il, norm_name, ".bias") : LG_NONE;
+	return lb_norm_w(b, x, w, bias, kind, il);
+}
+
+lg_t lb_rope(struct lb *b, lg_t x, int32_t il, bool factors)
+{
+	lg_t t = lg_binary(b->g, LG_OP_ROPE, x, b->pos);
+	if (factors) {
+		lg_t f = lb_weight(b, -1, "rope_freqs.weight");
+		if (f < 0)
+			f = lb_weight(b, -1, "rope_factors_long.weight");
+		if (f >= 0) { /* every device with a layer has its own copy */
+			const struct lg_tensor x0 = b->g->t[f];
+			f = lg_new(b->g, x0.type, x0.ne[0], 1, 1, 1);
+			if (f >= 0) {
+				b->g->t[f].weight = b->g->t[f].external = true;
+				b->g->t[f].home = lb_layer_dev(b, il);
+			}
+			lg_set_src(b->g, t, 2, f);
+		}
+	}
+	return t;
+}
+
+/* ---- inputs ------------------------------------------------------------------------------------------------------ */
+
+lg_t lb_inp_embd(struct lb *b, bool scale, bool scale_rows)
+{
+	struct lg *g = b->g;
+	lg_t table = lb_weight(b, -1, "token_embd.weight");
+	uint64_t width = b->m->n_embd;
+	lg_t tokens = lg_input(g, PL_DTYPE_I32, b->n_tokens, 1, 1, 1);
+	lg_t vectors = lg_input(g, PL_DTYPE_F32, width, b->n_tokens, 1, 1);
+	lg_t x = lg_get_rows(g, table, tokens);
+	lg_t mixed = lg_input(g, PL_DTYPE_I32, b->n_tokens, 1, 1, 1);
+	lg_t slots = lg_input(g, PL_DTYPE_I64, b->n_tokens, 1, 1, 1);
+	lg_t mixed_embd = lg_input(g, PL_DTYPE_F32, width, b->n_tokens, 1, 1);
+	lg_t third = lg_set_rows(g, lg_unary(g, LG_OP_DUP, mixed_embd), lg_get_rows(g, table, mixed), slots);
+	lg_expand(g, x);
+	lg_expand(g, vectors);
+	lg_expand(g, third);
+	if (scale)
+		x = lb_scale(b, x);
+	if (scale_rows)
+		x = lb_mul(b, x, lg_input(g, PL_DTYPE_F32, 1, b->n_tokens, 1, 1));
+	lg_expand(g, x);
+	return x;
+}
+
+void lb_inp_pos(struct lb *b, uint64_t per_token)
+{
+	b->pos = lg_input(b->g, PL_DTYPE_I32, pl_sat_mul(b->n_tokens, per_token), 1, 1, 1);
+}
+
+void lb_inp_out_ids(struct lb *b)
+{
+	b->out_ids = lg_input(b->g, PL_DTYPE_I32, b->n_outputs, 1, 1, 1);
+}
+
+static uint64_t widest_v(const struct lb *b)
+{
+	uint64_t widest = 0;
+	for (uint32_t i = 0; i < b->j->n_all; i++)
+		widest = pl_max_u64(widest, pl_sat_mul(b->m->layers[i].n_head_kv, b->m->layers[i].d_v));
+	return widest;
+}
+
+static bool in_cache(const struct lb *b, uint32_t i, bool window)
+{
+	const struct pl_layer *l = &b->m->layers[i];
+	return l->attn != PL_ATTN_NONE && l->kv_from_layer < 0 && !l->is_mtp && (!b->has_window || (l->window_tokens != 0) == window);
+}
+
+/* Width of the rotation of a quantised cache: 0 when heads differ or do not divide. */
+static uint64_t rotation(const struct lb *b, enum pl_dtype type, bool keys, bool window)
+{
+	uint64_t head = 0, n = 64;
+	if (pl_dtype_info(type)->block_elems < 2)
+		return 0;
+	for (uint32_t i = 0; i < b->m->n_layers; i++) {
+		const struct pl_layer *l = &b->m->layers[i];
+		uint64_t h = keys ? l->d_k : l->d_v;
+		if (l->attn == PL_ATTN_MLA) {
+			if (!keys)
+				return 0;
+			h = (uint64_t)l->kv_lora + l->d_rope;
+		}
+		if (!in_cache(b, i, window))
+			continue;
+		if (head && head != h)
+			return 0;
+		head = h;
+	}
+	if (!head || head % 64)
+		return 0;
+	while (keys && head % (2 * n) == 0)
+		n *= 2;
+	return n;
+}
+
+static void inp_cache(struct lb *b, bool window, bool values, bool rotate)
+{
+	const struct ll_context *c = &b->j->ctx;
+	struct lb_attn *kv = &b->kv[window];
+	enum pl_dtype mask = b->flash ? PL_DTYPE_F16 : PL_DTYPE_F32;
+	uint64_t wide = values && !b->flash ? widest_v(b) : 1;
+	kv->n_kv = window ? c->n_cells_swa : c->n_cells;
+	kv->k_idxs = lg_input(b->g, PL_DTYPE_I64, b->n_tokens, 1, 1, 1);
+	if (values)
+		kv->v_idxs = lg_input(b->g, PL_DTYPE_I64, pl_sat_mul(b->n_tokens, wide), 1, 1, 1);
+	kv->mask = lg_input(b->g, mask, kv->n_kv, b->n_tokens / c->n_stream, 1, c->n_stream);
+	uint64_t k = rotate ? rotation(b, c->type_k, true, window) : 0;
+	uint64_t v = rotate && values ? rotation(b, c->type_v, false, window) : 0;
+	kv->k_rot = k ? lg_input(b->g, PL_DTYPE_F32, k, k, 1, 1) : LG_NONE;
+	kv->v_rot = v ? lg_input(b->g, PL_DTYPE_F32, v, v, 1, 1) : LG_NONE;
+}
+
+static void inp_masks(struct lb *b)
+{
+	enum pl_dtype type = b->flash ? PL_DTYPE_F16 : PL_DTYPE_F32;
+	b->kv[0].mask = lg_input(b->g, type, b->n_tokens, b->n_tokens, 1, 1);
+	if (b->has_window)
+		b->kv[1].mask = lg_input(b->g, type, b->n_tokens, b->n_tokens, 1, 1);
+}
+
+void lb_inp_attn(struct lb *b)
+{
+	if (b->m->no_kv_cache) {
+		inp_masks(b);
+		return;
+	}
+	inp_cache(b, false, true, true);
+	if (b->has_window)
+		inp_cache(b, true, true, true);
+}
+
+void lb_inp_attn_k(struct lb *b)
+{
+	inp_cache(b, false, false, b->has_window);
+	if (b->has_window)
+		inp_cache(b, true, false, true);
+}
+
+void lb_inp_rs(struct lb *b)
+{
+	b->s_copy = lg_input(b->g, PL_DTYPE_I32, b->n_seqs, 1, 1, 1);
+	b->s_copy_main = lg_view_2d(b->g, b->s_copy, b->n_seqs, 1, b->n_seqs * 4);
+}
+
+void lb_inp_hybrid(struct lb *b)
+{
+	lb_inp_rs(b);
+	lb_inp_attn(b);
+}
+
+/* ---- ends -------------------------------------------------------------------------------------------------------- */
+
+lg_t lb_outputs(struct lb *b, lg_t x)
+{
+	return lg_get_rows(b->g, x, b->out_ids);
+}
+
+static lg_t head_weight(struct lb *b)
+{
+	lg_t w = lb_weight(b, -1, "output.weight");
+	if (w >= 0)
+		return w;
+	int32_t i = find(b, -1, "token_embd.weight");
+	if (b->tied < 0 && i >= 0) {
+		int16_t home = b->s->tied_home;
+		b->tied = leaf_of(b, (uint32_t)i, home, home == LG_CPU && b->j->tied_repacked);
+	}
+	return b->tied;
+}
+
+void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale)
+{
+	struct lg *g = b->g;
+	x = lb_norm(b, x, lb_has(b, -1, "output_norm.weight") || !lb_has(b, -1, "token_embd_norm.weight") ? "output_norm"
+	                                                                                                  : "token_embd_norm",
+	            norm, -1);
+	x = lb_mm(b, head_weight(b), x);
+	lg_t bias = lb_weight(b, -1, "output.bias");
+	if (bias >= 0)
+		x = lb_add(b, x, bias);
+	if (softcap)
+		x = lb_scale(b, lb_act(b, lb_scale(b, x)));
+	if (scale)
+		x = lb_scale(b, x);
+	if (x >= 0)
+		g->t[x].output = true;
+	lg_expand(g, x);
+}
+
+/* ---- states ------------------------------------------------------------------------------------------------------ */
+
+lg_t lb_rs(struct lb *b, lg_t state, uint64_t row, bool direct)
+{
+	struct lg *g = b->g;
+	uint64_t bytes = row * 4;
+	lg_t states = lg_reshape(g, state, row, lg_at(g, state)->ne[1], 1, 1);
+	lg_t zero = lg_view_2d(g, states, row, 1, bytes);
+	lg_t cleared = lg_unary(g, LG_OP_SCALE, zero); /* in place: a view */
+	if (cleared >= 0)
+		g->t[cleared].view_src = lg_at(g, zero)->view_src;
+	lg_expand(g, cleared);
+	uint64_t skip = direct ? 1 : 0, n = b->n_seqs - skip;
+	uint64_t ne[4] = {n, 1, 1, 1}, nb[4] = {4, n * 4, n * 4, n * 4};
+	lg_t copy = direct ? lg_view(g, b->s_copy, ne, nb) : b->s_copy;
+	lg_t all = lg_get_rows(g, states, copy);
+	lg_t out = direct ? lg_get_rows(g, states, b->s_copy_main) : lg_view_2d(g, all, row, b->n_seqs, bytes);
+	lg_expand(g, out);
+	lg_t extra = lg_view_2d(g, all, row, 0, bytes);
+	lg_expand(g, lg_cpy(g, extra, lg_view_2d(g, state, row, 0, bytes)));
+	return out;
+}

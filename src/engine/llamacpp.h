@@ -84,6 +84,7 @@ struct ll_job {
 	uint64_t unloaded_bytes; /* MTP layers and towers */
 	bool tied_repacked;      /* as a head on the host it is stored in the CPU's layout */
 	bool attn_softcap, grok; /* how scores are bent */
+	bool has_state;          /* some layer is recurrent */
 	bool overridden;         /* some tensor goes elsewhere: no pipelines */
 	const char *idle_override; /* the first pattern that no tensor matches; NULL none */
 	bool has_experts, has_vision, has_mtp;

@@ -91,6 +91,11 @@ lg_t lb_norm_w(struct lb *b, lg_t x, lg_t weight, lg_t bias, enum lb_norm_kind k
 	return bias >= 0 ? lb_add(b, x, bias) : x;
 }
 
+lg_t lb_l2_norm(struct lb *b, lg_t x)
+{
+	return lb_scale(b, lb_norm(b, x, NULL, LB_RMS, -1));
+}
+
 static const char *with_suffix(struct lb *b, const char *name, const char *suffix)
 {
 	return pl_arena_printf(b->g->a, "%s%s", name, suffix);
@@ -285,12 +290,14 @@ static lg_t head_weight(struct lb *b)
 	return b->tied;
 }
 
-void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale)
+static lg_t last_norm(struct lb *b, lg_t x, enum lb_norm_kind norm)
 {
-	struct lg *g = b->g;
-	x = lb_norm(b, x, lb_has(b, -1, "output_norm.weight") || !lb_has(b, -1, "token_embd_norm.weight") ? "output_norm"
-	                                                                                                  : "token_embd_norm",
-	            norm, -1);
+	bool own = lb_has(b, -1, "output_norm.weight") || !lb_has(b, -1, "token_embd_norm.weight");
+	return lb_norm(b, x, own ? "output_norm" : "token_embd_norm", norm, -1);
+}
+
+static void logits(struct lb *b, lg_t x, bool softcap, bool scale)
+{
 	x = lb_mm(b, head_weight(b), x);
 	lg_t bias = lb_weight(b, -1, "output.bias");
 	if (bias >= 0)
@@ -300,29 +307,59 @@ void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool sc
 	if (scale)
 		x = lb_scale(b, x);
 	if (x >= 0)
-		g->t[x].output = true;
-	lg_expand(g, x);
+		b->g->t[x].output = true;
+	lg_expand(b->g, x);
+}
+
+void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale)
+{
+	logits(b, last_norm(b, x, norm), softcap, scale);
+}
+
+void lb_head_rows(struct lb *b, lg_t x, enum lb_norm_kind norm)
+{
+	logits(b, lb_outputs(b, last_norm(b, x, norm)), false, false);
 }
 
 /* ---- states ------------------------------------------------------------------------------------------------------ */
 
-lg_t lb_rs(struct lb *b, lg_t state, uint64_t row, bool direct)
+/* Rows of the batch's sequences. With rows given, the states are read where they lie and only the others are gathered. */
+lg_t lb_rs(struct lb *b, lg_t state, uint64_t row, lb_rows *rows, const void *with)
 {
 	struct lg *g = b->g;
 	uint64_t bytes = row * 4;
 	lg_t states = lg_reshape(g, state, row, lg_at(g, state)->ne[1], 1, 1);
-	lg_t zero = lg_view_2d(g, states, row, 1, bytes);
-	lg_t cleared = lg_unary(g, LG_OP_SCALE, zero); /* in place: a view */
+	lg_t cleared = lg_unary(g, LG_OP_SCALE, lg_view_2d(g, states, row, 1, bytes)); /* in place: a view */
 	if (cleared >= 0)
-		g->t[cleared].view_src = lg_at(g, zero)->view_src;
+		g->t[cleared].view_src = lg_at(g, states)->view_src;
 	lg_expand(g, cleared);
-	uint64_t skip = direct ? 1 : 0, n = b->n_seqs - skip;
-	uint64_t ne[4] = {n, 1, 1, 1}, nb[4] = {4, n * 4, n * 4, n * 4};
-	lg_t copy = direct ? lg_view(g, b->s_copy, ne, nb) : b->s_copy;
+	uint64_t n = b->n_seqs - (rows ? 1 : 0);
+	lg_t copy = rows ? lg_view_2d(g, b->s_copy, n, 1, n * 4) : b->s_copy;
 	lg_t all = lg_get_rows(g, states, copy);
-	lg_t out = direct ? lg_get_rows(g, states, b->s_copy_main) : lg_view_2d(g, all, row, b->n_seqs, bytes);
+	lg_t out = rows ? rows(b, states, b->s_copy_main, with) : lg_view_2d(g, all, row, b->n_seqs, bytes);
 	lg_expand(g, out);
-	lg_t extra = lg_view_2d(g, all, row, 0, bytes);
-	lg_expand(g, lg_cpy(g, extra, lg_view_2d(g, state, row, 0, bytes)));
+	lg_expand(g, lg_cpy(g, lg_view_2d(g, all, row, 0, bytes), lg_view_2d(g, state, row, 0, bytes)));
 	return out;
+}
+
+static lg_t state_leaf(struct lb *b, lg_t *slot, int32_t il, uint64_t row)
+{
+	if (*slot >= 0)
+		return *slot;
+	*slot = lg_new(b->g, PL_DTYPE_F32, row, b->n_seqs, 1, 1);
+	if (*slot >= 0) {
+		b->g->t[*slot].external = true;
+		b->g->t[*slot].home = b->j->p->no_kv_offload ? (int16_t)LG_CPU : lb_layer_dev(b, il);
+	}
+	return *slot;
+}
+
+lg_t lb_state_r(struct lb *b, int32_t il)
+{
+	return state_leaf(b, &b->state_r[il], il, pl_layer_state_row(lb_layer(b, il)).conv_elems);
+}
+
+lg_t lb_state_s(struct lb *b, int32_t il)
+{
+	return state_leaf(b, &b->state_s[il], il, pl_layer_state_row(lb_layer(b, il)).state_elems);
 }

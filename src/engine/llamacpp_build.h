@@ -89,17 +89,28 @@ struct lb_moe {
 lg_t lb_moe(struct lb *b, lg_t x, const struct lb_moe *o, int32_t il);
 /* Rows that are wanted, at the last layer. */
 lg_t lb_outputs(struct lb *b, lg_t x);
+lg_t lb_l2_norm(struct lb *b, lg_t x);
+/* The last norm over all rows, then the rows that are wanted. */
+void lb_head_rows(struct lb *b, lg_t x, enum lb_norm_kind norm);
 void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale);
 
-/* states: rows of the batch's sequences, the rest copied on */
-lg_t lb_rs(struct lb *b, lg_t state, uint64_t row, bool direct);
+/* states: rows of the batch's sequences, by rows() where an op reads them in place; the rest is copied on */
+typedef lg_t lb_rows(struct lb *b, lg_t states, lg_t ids, const void *with);
+lg_t lb_rs(struct lb *b, lg_t state, uint64_t row, lb_rows *rows, const void *with);
+lg_t lb_state_r(struct lb *b, int32_t il);
+lg_t lb_state_s(struct lb *b, int32_t il);
+/* One recurrent layer's mixer. */
+lg_t lb_mamba1(struct lb *b, lg_t x, int32_t il);
+lg_t lb_mamba2(struct lb *b, lg_t x, int32_t il);
+lg_t lb_delta_net(struct lb *b, lg_t x, int32_t il);
+lg_t lb_short_conv(struct lb *b, lg_t x, int32_t il);
+/* Feed forward or experts with whatever shared experts the layer has. */
+lg_t lb_ffn_or_moe(struct lb *b, lg_t x, const struct lb_moe *o, enum lb_act act, int32_t il);
 
 /* Families: false when the architecture is none of theirs. */
 bool lb_build_plain(struct lb *b);
 bool lb_build_mla(struct lb *b);
 bool lb_build_hybrid(struct lb *b);
-bool lb_build_special(struct lb *b);
-bool lb_build_encoder(struct lb *b);
 
 /* The whole graph: false when the family is not known or memory ran out. */
 bool ll_graph_build(struct lg *g, const struct ll_job *j, const struct ll_sum *s, uint64_t n_tokens, uint64_t n_outputs);

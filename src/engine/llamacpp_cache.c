@@ -39,7 +39,9 @@ static void size_layer(struct ll_job *j, uint32_t il, uint64_t v_elems_wide)
 	uint64_t rows = pl_sat_mul(cells, j->ctx.n_stream);
 	if (!j->m->no_kv_cache && !l->is_mtp) {
 		add_tensor(&out->kv, j->ctx.type_k, kv.k_elems, rows);
-		add_tensor(&out->kv, j->ctx.type_v, kv.v_elems && !j->ctx.flash_attn ? v_elems_wide : kv.v_elems, rows);
+		/* without a state beside it, even a layer that does not attend is given room for values then */
+		bool wide = !j->ctx.flash_attn && (kv.v_elems || (l->attn == PL_ATTN_NONE && !j->has_state));
+		add_tensor(&out->kv, j->ctx.type_v, wide ? v_elems_wide : kv.v_elems, rows);
 		add_tensor(&out->kv, j->ctx.type_k, kv.indexer_elems, rows);
 	}
 	if (!l->is_mtp) { /* always f32, one row for each sequence */
@@ -112,6 +114,8 @@ int ll_cache(struct ll_job *j, struct pl_err *err)
 		return rc;
 	size_context(j);
 	uint64_t wide = widest_v(j->m);
+	for (uint32_t i = 0; i < j->n_all && j->m->layers; i++)
+		j->has_state |= j->m->layers[i].rec != PL_REC_NONE;
 	for (uint32_t i = 0; i < j->n_all && j->m->layers; i++)
 		size_layer(j, i, wide);
 	return 0;

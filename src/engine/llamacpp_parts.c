@@ -473,3 +473,21 @@ lg_t lb_moe(struct lb *b, lg_t x, const struct lb_moe *o, int32_t il)
 		x = lb_mul(b, x, w);
 	return moe_sum(b, x, used);
 }
+
+lg_t lb_ffn_or_moe(struct lb *b, lg_t x, const struct lb_moe *o, enum lb_act act, int32_t il)
+{
+	if (!lb_has(b, il, "ffn_gate_inp.weight"))
+		return lb_ffn(b, x, "", act, il);
+	lg_t moe = lb_moe(b, x, o, il);
+	if (!lb_has(b, il, "ffn_up_shexp.weight"))
+		return moe;
+	lg_t gate = lb_weight(b, il, "ffn_gate_inp_shexp.weight");
+	if (gate >= 0) { /* silu(x) / x: a sigmoid in two steps */
+		gate = lb_mm(b, gate, x);
+		gate = lg_binary(b->g, LG_OP_DIV, lb_act(b, gate), gate);
+	}
+	lg_t shared = lb_ffn(b, x, "_shexp", LB_GATED, il);
+	if (gate >= 0)
+		shared = lb_mul(b, shared, gate);
+	return lb_add(b, moe, shared);
+}

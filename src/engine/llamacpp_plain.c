@@ -203,22 +203,9 @@ static lg_t attention(struct lb *b, const struct recipe *r, lg_t x, int32_t il, 
 
 static lg_t feed_forward(struct lb *b, const struct recipe *r, lg_t x, int32_t il)
 {
-	if (!lb_has(b, il, "ffn_gate_inp.weight"))
-		return lb_ffn(b, x, "", r->act, il);
 	struct lb_moe o = r->moe;
 	o.probs_in = LG_NONE;
-	lg_t moe = lb_moe(b, x, &o, il);
-	if (!lb_has(b, il, "ffn_up_shexp.weight"))
-		return moe;
-	lg_t gate = lb_weight(b, il, "ffn_gate_inp_shexp.weight");
-	if (gate >= 0) {
-		gate = lb_mm(b, gate, x);
-		gate = lg_binary(b->g, LG_OP_DIV, lb_act(b, gate), gate);
-	}
-	lg_t shared = lb_ffn(b, x, "_shexp", LB_GATED, il);
-	if (gate >= 0)
-		shared = lb_mul(b, shared, gate);
-	return lb_add(b, moe, shared);
+	return lb_ffn_or_moe(b, x, &o, r->act, il);
 }
 
 /* ---- layers ------------------------------------------------------------------------------------------------------ */

@@ -11,6 +11,7 @@
 static const struct pl_engine *const engines[] = {
     &pl_engine_llamacpp,
     &pl_engine_vllm,
+    &pl_engine_sglang,
     &pl_engine_transformers,
     NULL,
 };

@@ -1,0 +1,100 @@
+/* What SGLang and TensorRT-LLM share: ranks on devices, the widest step, and the answer made of what each rank holds. The
+ * rules that fill a rank stand in the engines' own files. */
+#ifndef PLIMSOLL_ENGINE_SERVING_H
+#define PLIMSOLL_ENGINE_SERVING_H
+
+#include <plimsoll/engine.h>
+
+#include "memory/shard.h"
+
+/* Ranks: replicas of pipelines of tensor parallel groups. */
+struct sv_place {
+	uint32_t tp, pp, dp;    /* dp: replicas */
+	uint32_t attn_groups;   /* data-parallel attention: groups a tensor parallel group falls into, 1 none */
+	uint32_t expert_ranks;  /* ranks whole experts are dealt out to, 1: every expert is split */
+	uint32_t n_ranks;
+	uint32_t device[PL_MAX_DEVICES]; /* machine's device of each rank, stage by stage */
+};
+
+struct sv_rank {
+	uint64_t weights_bytes, compute_bytes, overhead_bytes;
+	uint64_t offload_bytes;          /* weights kept in RAM */
+	uint64_t pool_bytes;             /* token caches as allocated */
+	uint64_t state_pool_bytes;       /* recurrent states as allocated */
+	uint64_t cell_bytes;             /* of one token */
+	uint64_t state_bytes;            /* of one sequence */
+	uint64_t tokens;                 /* the pool holds */
+	uint64_t sequences;              /* it can run at once; UINT64_MAX: no bound of its own */
+	uint64_t over_bytes;             /* what weights and the step take beyond the device, before any cache */
+};
+
+struct sv_answer {
+	struct sv_place place;
+	struct sv_rank rank[PL_MAX_DEVICES];
+	double frac;                     /* the engine's memory fraction */
+	uint32_t max_seqs, max_tokens;   /* sequences and tokens of a step */
+	uint32_t block_tokens, graph_batch, n_graphs;
+	uint64_t tokens;                 /* the least of all ranks: of one attention group */
+	bool starts, holds;
+	uint64_t missing_bytes;
+	uint32_t worst;
+};
+
+struct sv_job {
+	struct pl_arena *a;
+	const struct pl_model *m;
+	const struct pl_machine *hw;
+	struct pl_params *p;
+	const char *engine;              /* its name in messages */
+	uint64_t n_ctx;
+	double capability;               /* of the oldest NVIDIA card, 0 unknown or other maker */
+	enum pl_dtype kv_type;
+	uint32_t kv_elem_bytes;
+	bool rest_to_first;              /* layers left over by an even share go to the first stages, not before the last */
+	const void *rules;               /* the engine's own */
+	void (*fill)(const struct sv_job *j, struct sv_answer *x); /* knobs and ranks of a placement */
+};
+
+/* Common part of a job; a cache of 16 bit or FP8. */
+int sv_job_init(struct sv_job *j, struct pl_err *err) PL_MUST_CHECK;
+/* The best placement of those asked or possible: what holds the request, with the fewest stages, then the largest cache. */
+int sv_choose(const struct sv_job *j, struct sv_answer *ret_answer, struct pl_err *err) PL_MUST_CHECK;
+/* Devices, host, verdict and cache of an answer; notes are the engine's. */
+int sv_layout(const struct sv_job *j, const struct sv_answer *x, struct pl_layout *ret_layout, struct pl_err *err) PL_MUST_CHECK;
+
+struct pl_shard_stage sv_stage(const struct sv_job *j, const struct sv_place *pl, uint32_t stage);
+/* Weights of a rank as loaded, the towers' and the draft layers' included where asked. */
+uint64_t sv_weights(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s);
+/* Sequences that one attention group serves of those asked. */
+uint64_t sv_sequences(const struct sv_job *j, const struct sv_place *pl);
+/* Bytes PyTorch sees of a card. */
+uint64_t sv_visible(const struct pl_device *d);
+/* Activations of a step of n tokens, 16 bit, on one rank: the widest layer of the stage. */
+uint64_t sv_forward_bytes(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s, uint64_t n);
+/* Latent attention keeps the halves of kv_b a second time, transposed, to absorb them. */
+uint64_t sv_absorbed_bytes(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s);
+bool sv_has_mla(const struct pl_model *m);
+bool sv_has_state(const struct pl_model *m);
+bool sv_fast_link(const struct pl_machine *hw);
+
+/* Words of a command line. */
+enum { SV_MAX_WORDS = 64 };
+struct sv_words {
+	struct pl_arena *a;
+	const char **w;
+	uint32_t n;
+};
+void sv_put(struct sv_words *w, const char *s);
+void sv_put_u64(struct sv_words *w, const char *flag, uint64_t v);
+/* The model as its server finds it: a stored precision by its own name, one that has to be made by a folder's. on_load: the
+ * server makes it while loading. */
+const char *sv_model_word(struct pl_arena *a, const struct pl_model *m, const char *ref, bool on_load);
+
+/* Storage of most weight bytes inside the layers. */
+enum pl_dtype sv_main_type(const struct pl_model *m);
+bool sv_named(const struct pl_model *m, const char *scheme);
+/* Why no GPU server reads these weights, or NULL. */
+const char *sv_foreign_format(struct pl_arena *a, const struct pl_model *m, const char *engine);
+double sv_capability(const struct pl_machine *hw);
+
+#endif

@@ -110,6 +110,21 @@ static uint64_t standing_bytes(const struct vl_job *j)
 	return (j->capability >= 9 ? 32 * MIB : 8 * MIB) + 5000000;
 }
 
+/* From 0.17 routed layers keep their two buffers for good: both stand beside whatever else peaks
+ * (v1/worker/workspace.py, fused_moe/modular_kernel.py). */
+static uint64_t expert_workspace(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s)
+{
+	uint64_t most = 0, h = j->m->n_embd;
+	for (uint32_t i = s->first_layer; i < s->end_layer && j->rules.version >= 1700; i++) {
+		const struct pl_layer *l = &j->m->layers[i];
+		uint64_t wide = pl_ceil_div(l->n_ff_expert, j->p->expert_parallel ? 1 : x->place.tp);
+		uint64_t row = pl_sat_mul(l->n_expert_used, pl_max_u64(wide, h) + pl_max_u64(2 * wide, h));
+		if (l->ffn == PL_FFN_MOE)
+			most = pl_max_u64(most, pl_sat_mul(2 * row, x->max_num_batched_tokens));
+	}
+	return most;
+}
+
 uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s, bool driver)
 {
 	uint64_t most = forward_bytes(j, x, s);
@@ -118,7 +133,7 @@ uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const 
 		most = pl_max_u64(most, sampler_bytes(j, x));
 	if (s->has_input)
 		most = pl_max_u64(most, tower_bytes(j, x));
-	return pl_sat_add(most, standing_bytes(j));
+	return pl_sat_add(most, pl_sat_add(standing_bytes(j), expert_workspace(j, x, s)));
 }
 
 /* ---- beside PyTorch ------------------------------------------------------------------------------------------------- */
@@ -132,15 +147,18 @@ uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const s
 	const char *link = j->hw->link;
 	double c = j->capability;
 	uint64_t base = d->vendor == PL_VENDOR_AMD ? 600u : c <= 0 ? 100u : c < 8 ? 31u : c < 8.5 ? 92u : c < 9 ? 82u : 138u;
-	/* PyTorch 2.10 and Triton's own kernels: 0.2 to 0.4 GiB more in logs of 0.19 to 0.22 (M061, M062) */
+	/* PyTorch 2.10: 0.25 GiB on H100 with 0.19 (Llama 3.1 8B), 0.16 with 0.27 (a model of 1 B) */
 	if (j->rules.version >= 1700 && d->vendor != PL_VENDOR_AMD)
-		base += 250;
-	bool fast = link && strstr(link, "nvlink");
+		base += 80;
+	bool fast = link ? strstr(link, "nvlink") != NULL
+	                 : d->gpu && d->gpu->form_factor && !strcmp(d->gpu->form_factor, "SXM") && d->gpu->link_bytes_per_s > 0;
 	uint64_t between = 0;
 	if (pl->tp > 1)
 		between = (fast ? 420u : 174u) + (pl->tp > 2 ? 50u : 0u);
 	if (pl->pp > 1)
 		between += 100;
+	if (d->unified_memory) /* free memory is the host's too: the processes count (55.7 of 61 GiB left, Qwen3.5-35B-A3B on GB10) */
+		base += 5 * 1024;
 	return (base + between) * MIB + (j->rules.context_counted ? vl_context(d) : 0);
 }
 
@@ -169,14 +187,22 @@ static uint32_t count_graphs(const struct vl_job *j, const struct vl_answer *x)
 	return n;
 }
 
-/* What the graphs of one rank keep. A graph holds its kernels' arguments and the driver's bookkeeping, a part for each
- * layer. */
+/* What the graphs of one rank keep; from 0.20 the engine estimates it from the first two captures of each kind and takes it off
+ * the pool. Closed form over public logs of 0.19 to 0.27: 0.14 MiB a graph and layer (0.37 GiB for 54 graphs of 28 layers, 0.52
+ * for 86 of 36) and what the first capture brings: 140 MiB, 250 more with recurrent layers (0.43 to 0.78 GiB), 500 more with
+ * routed ones (1.65 GiB for 86 graphs of 40 layers). Before 0.13 a graph and layer took 0.4 MiB (1.12 GiB for 90 of 36, M112). */
 uint64_t vl_graphs(const struct vl_job *j, struct vl_answer *x, const struct pl_shard_stage *s)
 {
-	if (j->hw->n_devices && j->hw->devices[x->place.device[0]].vendor != PL_VENDOR_NVIDIA && !j->rules.v1)
-		return 0;
+	uint64_t layers = s->end_layer - s->first_layer, first = 140;
+	bool state = false, routed = false;
 	x->n_graphs = count_graphs(j, x);
-	uint64_t layers = s->end_layer - s->first_layer;
-	uint64_t each = MIB + layers * MIB / 4;
-	return pl_sat_mul(x->n_graphs, each);
+	for (uint32_t i = s->first_layer; i < s->end_layer; i++) {
+		state |= j->m->layers[i].rec != PL_REC_NONE;
+		routed |= j->m->layers[i].ffn == PL_FFN_MOE;
+	}
+	first += (state ? 250u : 0u) + (routed ? 500u : 0u);
+	if (!x->n_graphs)
+		return 0;
+	uint64_t each = layers * MIB / 100 * (j->rules.version >= 1300 ? 14 : 40);
+	return pl_sat_add(pl_sat_mul(x->n_graphs, each), j->rules.version >= 1300 ? first * MIB : 0);
 }

@@ -200,8 +200,8 @@ static const char *quant_of(struct lm_row *x)
 	if (!strcmp(q, "mxfp4"))
 		(void)snprintf(q, sizeof q, "mxfp4_moe");
 	for (const char *const *known = pl_quant_names(); *known; known++)
-		if (!strcmp(*known, q))
-			return *known;
+		if (!strcmp(*known, q)) /* 16 bits mean the file here, not the checkpoint */
+			return strstr(q, "f16") || !strcmp(q, "f32") ? pl_arena_printf(x->r->a, "gguf-%s", q) : *known;
 	return NULL;
 }
 

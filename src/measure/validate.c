@@ -17,6 +17,10 @@
 static const struct pl_table_kind *const kinds[] = {
     &pl_kind_llamacpp_memory,
     &pl_kind_serving_memory,
+    &pl_kind_params,
+    &pl_kind_gguf_sizes,
+    &pl_kind_gguf_sums,
+    &pl_kind_safetensors_sizes,
     &pl_kind_local_perf,
     &pl_kind_silicon_sample,
 };

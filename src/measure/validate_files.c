@@ -6,6 +6,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include <jansson.h>
+
+#include <plimsoll/synth.h>
+
 #include "base/checked.h"
 #include "measure/validate.h"
 #include "measure/validator.h"
@@ -40,6 +44,15 @@ static void source_class(struct pl_vrow *r)
 
 /* ---- published totals of parameters ---------------------------------------------------------------------------------- */
 
+/* Do the next-token layers carry the embedding and the head once more (then they are counted with them)? */
+static bool mtp_has_copies(const struct pl_model *m)
+{
+	for (uint32_t i = 0; i < m->n_tensors; i++)
+		if (m->tensors[i].group == PL_GROUP_MTP && m->tensors[i].n_elems == pl_sat_mul(m->n_vocab, m->n_embd))
+			return true;
+	return false;
+}
+
 /* published_contains names what the total counts beside the trunk; "VH" is an embedding of the vocabulary. */
 static uint64_t parts_named(const struct pl_model *m, const char *contains)
 {
@@ -48,7 +61,7 @@ static uint64_t parts_named(const struct pl_model *m, const char *contains)
 		sum = pl_sat_add(sum, m->n_params_vision);
 	if (strstr(contains, "+mtp"))
 		sum = pl_sat_add(sum, m->n_params_mtp);
-	if (strstr(contains, "+2VH"))
+	if (strstr(contains, "+2VH") && !mtp_has_copies(m))
 		sum = pl_sat_add(sum, pl_sat_mul(2, table));
 	else if (strstr(contains, "+VH"))
 		sum = pl_sat_add(sum, table);
@@ -68,6 +81,10 @@ static void map_params(struct pl_vrow *r)
 	}
 	if (!strcmp(kind, "llmfit-estimate") || !strcmp(kind, "rounded")) {
 		pl_vrow_flag(r, p, "the published figure is an estimate or rounded, not a count");
+		return;
+	}
+	if (starts(pl_vrow_text(r, "published_contains"), "other: ")) {
+		pl_vrow_flag(r, p, "%s", pl_vrow_text(r, "published_contains") + 7);
 		return;
 	}
 	const struct pl_model *m = pl_vrow_model(r, pl_vrow_text(r, "id"), NULL);
@@ -158,12 +175,37 @@ static const struct pl_model_row *gguf_row(struct pl_vrow *r)
 	return row ? row : pl_model_name_find(&n);
 }
 
+/* Published files of these are made with an importance matrix, which some mixtures heed. */
+static bool with_imatrix(const char *name, const char *url)
+{
+	static const char *const marks[] = {"bartowski", "unsloth", "imatrix", "imat-", "-i1-"};
+	for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+		if (strcasestr(name, marks[i]) || strcasestr(url, marks[i]))
+			return true;
+	return false;
+}
+
+/* Header of such a file: mostly the tokenizer, whose size a dummy of the same vocabulary tells nearly. */
+static uint64_t header_bytes(struct pl_vrow *r, const struct pl_model_row *row, const char *quant)
+{
+	struct pl_synth_params params = {.quant = quant};
+	struct pl_vrow probe = *r;
+	const struct pl_model *plain = pl_vrow_model(&probe, row->id, NULL);
+	struct pl_synth file;
+	struct pl_err err;
+	return plain && !pl_synth_make(r->a, plain, &params, &file, &err) ? file.header_bytes : 0;
+}
+
 static void map_gguf(struct pl_vrow *r)
 {
 	double unit = unit_bytes(pl_vrow_text(r, "unit"));
 	const char *name = pl_vrow_text(r, "model"), *quant = ggml_quant(r, pl_vrow_text(r, "quant")), *note = pl_vrow_text(r, "note");
 	struct pl_model_name n;
 	struct pl_prediction *p = NULL;
+	bool bench = strstr(note, "llama-bench") || strstr(note, "gguf-parser") || strstr(note, "as printed");
+	bool listed = !bench && !strstr(note, "tensor bytes");
+	/* llama-bench names a file's main type: files of mixed precision bear it as well */
+	pl_vrow_class(r, "told_by", bench ? "program" : listed ? "listing" : "header");
 	pl_vrow_class(r, "quant", pl_vrow_text(r, "quant"));
 	source_class(r);
 	pl_model_name_read(name, &n);
@@ -179,8 +221,10 @@ static void map_gguf(struct pl_vrow *r)
 		pl_vrow_flag(r, p, "a mixture of December 2023, when experts had one type");
 	if (!quant)
 		pl_vrow_reason(r, "no plain mixture of llama.cpp is called '%.40s'", pl_vrow_text(r, "quant"));
-	if (n.own_mixture)
+	if (n.own_mixture || (starts(name, "unsloth/") && quant && strncmp(quant, "gguf-", 5) != 0 && strcmp(quant, "q8_0") != 0) || *n.quant)
 		pl_vrow_reason(r, "a mixture of the converter's own");
+	if (quant && with_imatrix(name, pl_vrow_text(r, "source_url")) && strncmp(quant, "gguf-", 5) != 0)
+		quant = pl_arena_printf(r->a, "%s-imatrix", quant);
 	const struct pl_model_row *row = quant ? gguf_row(r) : NULL;
 	if (!row)
 		pl_vrow_reason(r, "the catalogue has no model called '%.80s'", name);
@@ -188,13 +232,25 @@ static void map_gguf(struct pl_vrow *r)
 	if (!m)
 		return;
 	model_classes(r, m);
-	pl_vrow_predict(p, (double)m->weight_bytes, NAN, NAN);
+	pl_vrow_predict(p, (double)pl_sat_add(m->weight_bytes, listed ? header_bytes(r, row, quant) : 0), NAN, NAN);
 }
 
 static const char *const gguf_columns[] = {"model", "quant", "size", "unit", "params", "source_url", "note", NULL};
 const struct pl_table_kind pl_kind_gguf_sizes = {"gguf_sizes", gguf_columns, map_gguf};
 
 /* ---- tensor maps: every matrix in one type ------------------------------------------------------------------------------------ */
+
+/* {"bf16": 1341837934592, "f32": 429807616}: are all matrices of the one type? */
+static bool only_type(struct pl_vrow *r, const char *type)
+{
+	json_t *o = json_loads(pl_vrow_text(r, "bytes_by_dtype"), JSON_REJECT_DUPLICATES, NULL), *bytes;
+	const char *key;
+	bool only = json_is_object(o);
+	json_object_foreach(o, key, bytes)
+		only = only && (!strcasecmp(key, type) || !strcmp(key, "f32"));
+	json_decref(o);
+	return only;
+}
 
 static void map_sums(struct pl_vrow *r)
 {
@@ -221,7 +277,9 @@ static void map_sums(struct pl_vrow *r)
 	for (uint32_t i = 0; i < m->n_tensors; i++)
 		sum = pl_sat_add(sum, m->tensors[i].n_elems);
 	pl_vrow_predict(elems, (double)sum, NAN, NAN);
-	if (quant)
+	if (quant && !only_type(r, type))
+		pl_vrow_reason(r, "the map holds matrices of other types as well");
+	else if (quant)
 		pl_vrow_predict(bytes, (double)m->weight_bytes, NAN, NAN);
 	else
 		pl_vrow_reason(r, "no mixture of llama.cpp has every matrix in '%.20s'", type);
@@ -239,13 +297,13 @@ static const char *hub_quant(const char *id, const char *note)
 	static const struct {
 		const char *mark, *quant;
 	} marks[] = {
-	    {"MXFP4-Q8", ""}, {"DQ3_K_M", ""}, {"exl2", ""},  {"mxfp8", "mxfp8"}, {"nvfp4", "nvfp4"}, {"bnb-8bit", "int8"}, {"NF4", "nf4"},
-	    {"fp32", "f32"},  {"mlx", ""},
+	    {"mxfp4", ""},  {"-DQ", ""},        {"exl2", ""},  {"mxfp8", "mxfp8"}, {"nvfp4", "nvfp4"},
+	    {"head fp32", ""}, {"bnb-8bit", "int8"}, {"NF4", "nf4"}, {"fp32", "f32"},
 	};
 	bool mlx = starts(id, "mlx-community/");
 	static const char *const bits[][2] = {{"3bit", "mlx-3bit"}, {"4bit", "mlx-4bit"}, {"5bit", "mlx-5bit"}, {"6bit", "mlx-6bit"},
 	                                      {"8bit", "mlx-8bit"}, {"bf16", "bf16"}};
-	for (size_t i = 0; i < 8; i++)
+	for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
 		if (strcasestr(id, marks[i].mark) || strcasestr(note, marks[i].mark))
 			return marks[i].quant;
 	for (size_t i = 0; i < sizeof bits / sizeof *bits && mlx; i++)
@@ -266,17 +324,28 @@ static const struct pl_model_row *hub_row(struct pl_vrow *r, const char *id)
 	return pl_model_name_find(&n);
 }
 
+/* MLX's converter leaves the next-token layers out. */
+static uint64_t mtp_bytes(const struct pl_model *m)
+{
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < m->n_tensors; i++)
+		if (m->tensors[i].group == PL_GROUP_MTP)
+			sum = pl_sat_add(sum, m->tensors[i].bytes);
+	return sum;
+}
+
 static void map_safetensors(struct pl_vrow *r)
 {
 	const char *id = pl_vrow_text(r, "hf_id"), *kind = pl_vrow_text(r, "kind"), *note = pl_vrow_text(r, "note");
 	const char *quant = hub_quant(id, note);
+	bool mlx = starts(id, "mlx-community/");
 	struct pl_prediction *p = pl_vrow_measured(r, "file_bytes", "total_size_bytes", 1);
 	pl_vrow_class(r, "kind", strstr(kind, "EXACT") ? "exact" : strstr(kind, "LFS") ? "lfs" : strstr(kind, "index") ? "index" : "rounded");
 	pl_vrow_class(r, "quant", quant ? quant : "config");
 	source_class(r);
 	if (!p)
 		return;
-	if (strstr(kind, "ROUNDED") || strstr(kind, "rounded"))
+	if (strstr(kind, "ROUNDED") || strstr(kind, "rounded") || fmod(p->measured, 1e7) == 0)
 		pl_vrow_flag(r, p, "the size is rounded, not counted");
 	if (strstr(kind, "component") || strstr(note, "component") || strchr(id, ':') || strstr(kind, ".bin") || strstr(kind, ".gguf"))
 		pl_vrow_reason(r, "a component of a pipeline or another format, not a language model's safetensors");
@@ -285,11 +354,16 @@ static void map_safetensors(struct pl_vrow *r)
 	const struct pl_model_row *row = r->reason ? NULL : hub_row(r, id);
 	if (!row)
 		pl_vrow_reason(r, "the catalogue has no model called '%.80s'", id);
-	const struct pl_model *m = row ? pl_vrow_model(r, row->id, quant) : NULL;
+	else if (strstr(row->config_json, "\"audio_config\""))
+		pl_vrow_reason(r, "the audio tower is not counted from a config");
+	else if (mlx && strstr(row->config_json, "\"expert_dtype\""))
+		pl_vrow_reason(r, "experts of the checkpoint's own four bits are kept");
+	const struct pl_model *m = row && !r->reason ? pl_vrow_model(r, row->id, quant) : NULL;
 	if (!m)
 		return;
 	model_classes(r, m);
-	pl_vrow_predict(p, (double)m->weight_bytes, NAN, NAN);
+	uint64_t again = strstr(note, "stores tied") ? pl_sat_mul(pl_sat_mul(m->n_vocab, m->n_embd), 2) : 0;
+	pl_vrow_predict(p, (double)pl_sat_add(pl_sat_sub(m->weight_bytes, mlx ? mtp_bytes(m) : 0), again), NAN, NAN);
 }
 
 static const char *const safetensors_columns[] = {"hf_id", "total_size_bytes", "kind", "note", "total_parameters_in_index", "source_url", NULL};

@@ -26,7 +26,7 @@ static bool in_gguf(const struct pl_model *m, const struct pl_tensor *t)
 {
 	if (t->group == PL_GROUP_VISION)
 		return false;
-	return t->group != PL_GROUP_MTP || !strcmp(m->arch, "glm4moe") || m->format == PL_FORMAT_GGUF;
+	return t->group != PL_GROUP_MTP || !strcmp(m->arch, "glm4moe") || !strcmp(m->arch, "glm-dsa") || m->format == PL_FORMAT_GGUF;
 }
 
 /* MLX checkpoints keep the towers and drop what predicts further tokens. */

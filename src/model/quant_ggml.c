@@ -1,5 +1,5 @@
-/* ggml's mixtures: which type llama-quantize gives each tensor. The rules are those of llama.cpp's src/llama-quant.cpp (without
- * an importance matrix), written as decisions by kind of tensor. */
+/* ggml's mixtures: which type llama-quantize gives each tensor. The rules are those of llama.cpp's src/llama-quant.cpp,
+ * without an importance matrix unless the name ends in "-imatrix", written as decisions by kind of tensor. */
 #include <string.h>
 
 #include "base/checked.h"
@@ -38,25 +38,30 @@ const char *const pl_quant_ggml_names[] = {"f32",    "f16",    "bf16",   "q8_0",
 struct state {
 	enum mix mix;
 	const struct pl_model *m;
-	bool falcon, is_70b, tied;
+	bool falcon, is_70b, tied, imatrix;
 	uint32_t n_expert, n_gqa, n_layers;
 	int i_v, n_v, i_down, i_gate, i_up;
 };
 
-static bool find(const char *name, enum mix *ret)
+/* "q4_0", or "q4_0-imatrix" for a file made with an importance matrix. */
+static bool find(const char *name, enum mix *ret, bool *ret_imatrix)
 {
-	for (int i = 0; i < M_COUNT; i++)
-		if (!strcasecmp(name, mixes[i].name)) {
+	for (int i = 0; i < M_COUNT; i++) {
+		size_t n = strlen(mixes[i].name);
+		*ret_imatrix = !strcasecmp(name + strnlen(name, n), "-imatrix");
+		if (!strncasecmp(name, mixes[i].name, n) && (!name[n] || *ret_imatrix)) {
 			*ret = (enum mix)i;
 			return true;
 		}
+	}
 	return false;
 }
 
 bool pl_quant_ggml_known(const char *name)
 {
 	enum mix unused;
-	return find(name, &unused);
+	bool imatrix;
+	return find(name, &unused, &imatrix);
 }
 
 /* Kept in 32 bit by the converter: vectors, norms, routers, small convolutions, positions (conversion/base.py). */
@@ -171,7 +176,7 @@ static enum pl_dtype v_type(struct state *s, enum pl_dtype type)
 		type = shared ? PL_DTYPE_Q4_K : type;
 		break;
 	case M_IQ3_XXS:
-		type = shared ? PL_DTYPE_Q4_K : PL_DTYPE_IQ3_S;
+		type = shared ? PL_DTYPE_Q4_K : s->imatrix ? type : PL_DTYPE_IQ3_S;
 		break;
 	case M_IQ3_M:
 		type = PL_DTYPE_Q4_K;
@@ -227,7 +232,11 @@ static enum pl_dtype down_type(struct state *s, const struct pl_tensor *t, enum 
 	case M_Q2_K_S:
 		return i < n / 8 ? PL_DTYPE_Q4_K : type;
 	case M_IQ3_XXS:
-		return i < n / 8 ? PL_DTYPE_Q4_K : PL_DTYPE_Q3_K;
+		return s->imatrix ? type : i < n / 8 ? PL_DTYPE_Q4_K : PL_DTYPE_Q3_K;
+	case M_Q4_0:
+		return s->imatrix && i < n / 8 ? PL_DTYPE_Q4_1 : type;
+	case M_Q5_0:
+		return s->imatrix && i < n / 8 ? PL_DTYPE_Q5_1 : type;
 	case M_Q3_K_M:
 		return i < n / 16 ? PL_DTYPE_Q5_K : !s->falcon || more_bits(i, n) ? PL_DTYPE_Q4_K : PL_DTYPE_Q3_K;
 	case M_IQ3_M:
@@ -240,7 +249,7 @@ static enum pl_dtype down_type(struct state *s, const struct pl_tensor *t, enum 
 		return more_bits(i, n) ? PL_DTYPE_Q6_K : type;
 	case M_IQ4_NL:
 	case M_IQ4_XS:
-		return i < n / 8 ? PL_DTYPE_Q5_K : type;
+		return i < n / 8 && !s->imatrix ? PL_DTYPE_Q5_K : type;
 	case M_Q5_K_M:
 		return more_bits(i, n) ? PL_DTYPE_Q6_K : type;
 	case M_Q4_K_S:
@@ -352,7 +361,7 @@ int pl_quant_ggml_apply(const char *name, const struct pl_model *m, struct pl_te
                         struct pl_err *err)
 {
 	struct state s = {.m = m, .n_layers = m->n_layers + m->n_layers_mtp, .tied = true};
-	if (!find(name, &s.mix))
+	if (!find(name, &s.mix, &s.imatrix))
 		return pl_fail(err, PL_ERR_UNKNOWN_NAME, name, "no precision is called '%s'", name);
 	s.falcon = !strcmp(m->arch, "falcon");
 	if (m->layers && m->n_layers) {

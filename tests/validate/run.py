@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Predictions against the tables that ship with the source: what must hold, row by row, and what hostile tables must not do.
+
+usage: run.py PLIMSOLL DATA_DIR
+"""
+import csv
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+PLIMSOLL, DATA = sys.argv[1], sys.argv[2]
+FAULTS: list[str] = []
+
+
+def check(holds: bool, what: str) -> None:
+    if not holds:
+        FAULTS.append(what)
+
+
+def validate(table: str, rows: str = "", *more: str) -> tuple[int, str, str]:
+    words = [PLIMSOLL, "validate", table, *more] + (["--rows", rows] if rows else [])
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@functools.cache
+def rows_of(table: str) -> list[dict[str, str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        out = os.path.join(folder, "rows.csv")
+        code, _, talk = validate(table, out)
+        check(code == 0, f"{table}: exit {code}: {talk}")
+        check(os.listdir(folder) == ["rows.csv"], f"{table}: something lies beside the rows")
+        with open(out, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+def error(row: dict[str, str]) -> float:
+    return abs(float(row["predicted"]) - float(row["measured"])) / abs(float(row["measured"]))
+
+
+def count_rows(table: str) -> int:
+    with open(table, newline="", encoding="utf-8") as file:
+        return sum(1 for _ in csv.DictReader(file))
+
+
+def every_row_is_there() -> None:
+    """Nothing is dropped: each row of a table has a line, each line that is not predicted a reason."""
+    for name in ("measurements/llamacpp_memory.csv", "measurements/serving_memory.csv", "models/gguf_sizes.csv",
+                 "models/safetensors_sizes.csv", "models/gguf_tensor_sums.csv", "models/models.csv"):
+        table = os.path.join(DATA, name)
+        lines = rows_of(table)
+        check(len({line["id"] for line in lines}) == count_rows(table), f"{name}: rows are missing")
+        for line in lines:
+            check(line["status"] in ("ok", "flagged", "unmapped"), f"{name}: {line['id']}: status {line['status']}")
+            check(line["status"] == "ok" or line["reason"] != "", f"{name}: {line['id']}: no reason")
+
+
+def parameters() -> None:
+    """Every published count within 0.1 %, or explained in the data."""
+    lines = rows_of(os.path.join(DATA, "models/models.csv"))
+    predicted = [line for line in lines if line["status"] == "ok"]
+    check(len(predicted) >= 300, f"only {len(predicted)} counts are compared")
+    for line in predicted:
+        check(error(line) <= 0.001, f"{line['id']}: {line['predicted']} parameters, {line['measured']} published")
+
+
+def weights() -> None:
+    """Tensor bytes of 16-bit and 8-bit GGUF files within 0.1 %; whole repositories likewise in nine of ten rows."""
+    for line in rows_of(os.path.join(DATA, "models/gguf_tensor_sums.csv")):
+        if line["status"] == "ok":
+            check(error(line) <= 0.001, f"gguf_tensor_sums: {line['id']}: {line['metric']} off by {error(line):.2%}")
+    for name, least in (("models/safetensors_sizes.csv", 0.9), ("models/gguf_sizes.csv", 0.5)):
+        lines = [line for line in rows_of(os.path.join(DATA, name)) if line["status"] == "ok"]
+        near = sum(error(line) <= 0.001 for line in lines)
+        check(near >= least * len(lines), f"{name}: {near} of {len(lines)} within 0.1 %")
+
+
+def caches() -> None:
+    """Caches of llama.cpp's own logs equal the printed buffers: half of the last printed digit for each device."""
+    lines = [line for line in rows_of(os.path.join(DATA, "measurements/llamacpp_memory.csv"))
+             if line["metric"] == "context_bytes" and line["status"] == "ok" and "engine=llama.cpp;" in line["class"]]
+    check(len(lines) >= 15, f"only {len(lines)} caches are compared")
+    for line in lines:
+        check(abs(float(line["predicted"]) - float(line["measured"])) <= 0.02 * 2**20,
+              f"{line['id']}: context {line['predicted']}, printed {line['measured']}")
+
+
+def hostile() -> None:
+    """Tables that lie: a sentence and the right exit code, or lines with reasons; never a crash, never half a file."""
+    with open(os.path.join(DATA, "measurements/llamacpp_memory.csv"), encoding="utf-8") as file:
+        good = file.read()
+    header = good.split("\n", 1)[0]
+    columns = header.split(",")
+    cut = "\n".join(",".join(line.split(",")[:40]) for line in [header, *(["X1" + "," * 39] * 3)])
+    cases = {
+        "empty": ("", 3), "no header": ("\n\n", 3), "not a table": ("\x00\x01\x02" * 1000, 3), "other columns": ("a,b,c\n1,2,3\n", 3),
+        "twice": (header + "," + columns[0] + "\n", 3), "only header": (header + "\n", 0), "missing columns": (cut, 0),
+        "short row": (header + "\nX1,2,3\n", 0), "long row": (header + "\n" + "," * 200 + "\n", 0),
+        "open quote": (header + '\nX1,"' + good[:5000], 0), "nonsense": (good.replace("4096", "many").replace("CUDA", "WARP9"), 0),
+        "huge": (header + "\n" + ",".join(["1e308"] * len(columns)) + "\n", 0),
+        "negative": (header + "\n" + ",".join(["-1"] * len(columns)) + "\n", 0),
+        "nan": (header + "\n" + ",".join(["nan"] * len(columns)) + "\n", 0),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (text, want) in cases.items():
+            path, out = os.path.join(folder, "t.csv"), os.path.join(folder, "out.csv")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            code, shown, talk = validate(path, out, "--json")
+            check(code == want, f"hostile '{name}': exit {code}, expected {want}: {talk[:200]}")
+            check(want == 0 or len(talk.strip().split("\n")) == 1, f"hostile '{name}': {talk[:200]}")
+            if want == 0:
+                check(isinstance(json.loads(shown)["n_rows"], int), f"hostile '{name}': no JSON")
+                os.remove(out)
+            check(sorted(os.listdir(folder)) == ["t.csv"], f"hostile '{name}': {os.listdir(folder)}")
+        check(validate(os.path.join(folder, "none.csv"))[0] == 4, "a missing file is no exit 4")
+        check(validate(os.path.join(DATA, "models/models.csv"), os.path.join(folder, "no", "out.csv"))[0] == 4, "an unwritable file is no exit 4")
+
+
+for test in (every_row_is_there, parameters, weights, caches, hostile):
+    test()
+for fault in FAULTS[:40]:
+    print(fault)
+sys.exit(1 if FAULTS else 0)

@@ -43,6 +43,7 @@ struct pl_command {
 	bool ctx_stated, n_seq_stated;      /* the length of a sequence and their number are fixed by the command */
 	uint64_t n_ctx_total_tokens;        /* llama.cpp: -c, all slots together; 0: the model's own length */
 	bool n_ctx_auto;                    /* llama.cpp: -c was left to the program */
+	bool ollama_ctx;                    /* ollama: the length was left to it, which goes by the memory of the GPUs */
 	bool all_layers;                    /* llama.cpp: -ngl all, or auto where nothing fits it to the memory */
 	const char *split_text;             /* llama.cpp: -ts as written */
 	struct pl_device_pick visible;      /* what the environment leaves visible */

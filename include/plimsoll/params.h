@@ -80,6 +80,12 @@ struct pl_params {
 	uint64_t kv_offload_bytes;          /* cache kept in RAM beside that of the GPUs */
 	uint64_t mm_cache_bytes;            /* processed images kept in RAM, of each API process; 0: the engine's default */
 	uint64_t cpu_offload_bytes;         /* weights of one GPU kept in RAM */
+	uint32_t max_prefill_tokens;        /* SGLang: tokens of one prefill step; 0: the engine's default */
+	double swa_full_tokens_ratio;       /* SGLang: cache of windows to full cache, in tokens; 0: the engine's default */
+	bool hybrid_swa_off;                /* SGLang: windows are cached in full */
+	double mamba_full_memory_ratio;     /* SGLang: states to cache, in bytes; 0: the engine's default */
+	uint32_t max_mamba_cache_size;      /* SGLang: states held; 0: by the ratio */
+	uint32_t max_beam_width;            /* TensorRT-LLM; 0: 1 */
 	bool dp_attention;                  /* SGLang: attention data-parallel, experts shared */
 	bool language_model_only;           /* the towers are not loaded */
 	uint32_t mm_items_per_prompt;       /* images at once a request may hold; 0: the engine's default */

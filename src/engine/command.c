@@ -111,7 +111,7 @@ static const struct pl_flag *find_exact(const struct pl_program *p, const char *
 	const struct pl_flag *other = NULL;
 	bool other_negated = false;
 	for (uint32_t i = 0; i < p->n_flags; i++) {
-		bool yes = pl_word_in(p->flags[i].names, name, len), no = !yes && pl_word_in(p->flags[i].negatives, name, len);
+		bool yes = pl_flag_in(p->flags[i].names, name, len), no = !yes && pl_flag_in(p->flags[i].negatives, name, len);
 		if (!yes && !no)
 			continue;
 		if (p->flags[i].programs & p->bit) {
@@ -326,7 +326,7 @@ static int read_variable(struct pl_reader *r, const char *text)
 	if (!name)
 		return 0;
 	r->flag = name;
-	if (pl_word_in(visible, name, len)) {
+	if (pl_flag_in(visible, name, len)) {
 		if (strcmp(value, "all") != 0)
 			pl_pick_devices(r, name, value, &r->cmd->visible);
 		note_setting(r, name, value, PL_SETTING_READ);
@@ -334,7 +334,7 @@ static int read_variable(struct pl_reader *r, const char *text)
 	}
 	for (uint32_t i = 0; i < p->n_flags; i++) {
 		const struct pl_flag *f = &p->flags[i];
-		if (!(f->programs & p->bit) || !pl_word_in(f->env, name, len))
+		if (!(f->programs & p->bit) || !pl_flag_in(f->env, name, len))
 			continue;
 		note_setting(r, name, value, f->action ? PL_SETTING_READ : PL_SETTING_HARMLESS);
 		bool no = !strcmp(value, "0") || !strcmp(value, "off") || !strcmp(value, "false") || !strcmp(value, "disabled");

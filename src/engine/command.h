@@ -70,8 +70,14 @@ struct pl_reader {
 		struct {
 			const char *model_flag, *model_word;
 			int64_t nodes, dp_local;
-			bool lora, chunked_off;
+			bool lora, chunked_off, in_file;
+			uint32_t spec_steps;
 		} serve;
+		struct {
+			const char *model, *modelfile, *quant;
+			int64_t n_ctx, n_parallel, n_gpu, n_batch, n_draft;
+			bool ctx_stated;
+		} ollama;
 	} own;
 };
 
@@ -91,9 +97,9 @@ int pl_read_real(struct pl_reader *r, const char *value, double least, double mo
 void pl_pick_devices(struct pl_reader *r, const char *name, const char *value, struct pl_device_pick *ret);
 /* Reads words of a table as if they had been typed before the others (configuration files). */
 int pl_read_words(struct pl_reader *r, const char *const *words, uint32_t n);
-/* The YAML file that --config names, read as the words it stands for. */
-int pl_read_config_file(struct pl_reader *r);
-bool pl_word_in(const char *list, const char *word, size_t len);
+/* The YAML file that one of flags ("--config") names, read as the words it stands for. */
+int pl_read_config_file(struct pl_reader *r, const char *flags);
+bool pl_flag_in(const char *list, const char *word, size_t len);
 
 /* Looks through env, docker run, python -m … : what is run, with which variables and words. */
 struct pl_unwrapped {

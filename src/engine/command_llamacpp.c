@@ -66,7 +66,7 @@ int pl_llama_flash(struct pl_reader *r, const char *value, int32_t *ret)
 int pl_llama_cache_type(struct pl_reader *r, const char *value, enum pl_dtype *ret)
 {
 	static const char known[] = "f32 f16 bf16 q8_0 q4_0 q4_1 iq4_nl q5_0 q5_1";
-	if (!pl_word_in(known, value, strlen(value)))
+	if (!pl_flag_in(known, value, strlen(value)))
 		return pl_refuse(r, "there is no cache type '%.40s': the program stops here; it knows %s", value, known);
 	*ret = pl_dtype_from_name(value);
 	return 0;
@@ -112,7 +112,7 @@ int pl_llama_tensor_split(struct pl_reader *r, const char *value, const char *se
 int pl_llama_load_mode(struct pl_reader *r, const char *value)
 {
 	struct pl_params *p = &r->cmd->params;
-	if (!pl_word_in("auto none mmap mlock mmap+mlock dio", value, strlen(value)))
+	if (!pl_flag_in("auto none mmap mlock mmap+mlock dio", value, strlen(value)))
 		return pl_refuse(r, "'%.40s' is no load mode: the program stops here; it knows auto, none, mmap, mlock, mmap+mlock and dio", value);
 	p->no_mmap = !strcmp(value, "none") || !strcmp(value, "mlock") || !strcmp(value, "dio");
 	p->mlock = strstr(value, "mlock") != NULL;
@@ -338,7 +338,7 @@ static bool set_draft(struct pl_reader *r, enum action action, const char *value
 		d->n_ctx_tokens = *rc ? 0 : (uint64_t)n;
 		break;
 	case SPEC_TYPE:
-		if (pl_word_in("draft-mtp mtp", value, strlen(value)))
+		if (pl_flag_in("draft-mtp mtp", value, strlen(value)))
 			d->mtp = true;
 		else if (strncmp(value, "draft-", 6) != 0 && strncmp(value, "ngram-", 6) != 0 && strcmp(value, "none") != 0)
 			*rc = pl_refuse(r, "there is no way of speculating called '%.40s': the program stops here", value);

@@ -155,8 +155,25 @@ static void check_split(struct pl_arena *a, struct pl_command *cmd, const struct
 		pl_note_add(a, &cmd->notes, PL_NOTE_WARNING, "-ts %s is ignored with -sm none", cmd->split_text);
 }
 
+/* Under 24 GiB of GPU memory 4k tokens, under 48 GiB 32k, above 256k (docs/context-length.mdx); never more than the model knows. */
+static void ollama_context(struct pl_arena *a, struct pl_command *cmd, const struct pl_model *m, const struct pl_machine *hw)
+{
+	static const uint64_t GIB = UINT64_C(1) << 30;
+	uint64_t memory = 0, ctx;
+	for (uint32_t i = 0; i < hw->n_devices; i++)
+		memory = pl_sat_add(memory, hw->devices[i].total_bytes);
+	ctx = memory < 23 * GIB ? 4096 : memory < 47 * GIB ? 32768 : 262144; /* cards sold as 24 GB report a little less */
+	if (m->n_ctx_train)
+		ctx = pl_min_u64(ctx, m->n_ctx_train);
+	cmd->n_ctx_total_tokens = pl_sat_mul(ctx, cmd->params.n_seq);
+	pl_note_add(a, &cmd->notes, PL_NOTE_INFO, "OLLAMA_CONTEXT_LENGTH is not given: ollama takes %llu tokens by the memory of the GPUs",
+	            (unsigned long long)ctx);
+}
+
 static void settle_llama(struct pl_arena *a, struct pl_command *cmd, const struct pl_model *m, const struct pl_machine *hw)
 {
+	if (cmd->ollama_ctx)
+		ollama_context(a, cmd, m, hw);
 	share_context(a, cmd, m);
 	cut_layers(a, cmd, m);
 	check_split(a, cmd, hw);

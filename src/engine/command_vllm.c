@@ -2,10 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/checked.h"
-#include "engine/command.h"
+#include "engine/command_serving.h"
 
 enum action {
 	NOTHING, MODEL, MAX_MODEL_LEN, QUANT, DTYPE, EAGER, HF_OVERRIDES, TP, PP, DP, DP_LOCAL, EP, DCP, PCP, DEVICES, BLOCK, UTIL, KV_BYTES,
@@ -55,16 +53,6 @@ static int read_human_u32(struct pl_reader *r, const char *value, uint32_t *ret)
 	return rc;
 }
 
-/* GiB, as the flag's name does not say (vllm/config/offload.py). */
-static int read_gib(struct pl_reader *r, const char *value, uint64_t *ret)
-{
-	double x;
-	int rc = pl_read_real(r, value, 0, 1e6, &x);
-	if (!rc)
-		*ret = (uint64_t)(x * 1073741824.0);
-	return rc;
-}
-
 static int read_cache_type(struct pl_reader *r, const char *value)
 {
 	static const struct {
@@ -81,23 +69,9 @@ static int read_cache_type(struct pl_reader *r, const char *value)
 			p->type_k = p->type_v = types[i].type;
 			return 0;
 		}
-	if (pl_word_in(others, value, strlen(value)))
+	if (pl_flag_in(others, value, strlen(value)))
 		return pl_refuse(r, "the cache type '%.40s' is not modelled; auto, float16, bfloat16 and fp8 are", value);
 	return pl_refuse(r, "there is no cache type '%.40s': the program stops here", value);
-}
-
-/* A JSON object given to a flag; NULL with the refusal in *rc. */
-static json_t *read_json(struct pl_reader *r, const char *value, int *rc)
-{
-	json_error_t e;
-	json_t *o = json_loads(value, 0, &e);
-	*rc = 0;
-	if (!json_is_object(o)) {
-		json_decref(o);
-		*rc = pl_refuse(r, "'%.60s' is not a JSON object: the program stops here", value);
-		return NULL;
-	}
-	return o;
 }
 
 static const char *kept(struct pl_reader *r, const json_t *text)
@@ -113,9 +87,9 @@ static int spec_method(struct pl_reader *r, const char *method)
 	size_t len = strlen(method);
 	if (!strcmp(method, "mtp") || (len > 4 && !strcmp(method + len - 4, "_mtp")))
 		d->mtp = true;
-	else if (pl_word_in("medusa mlp_speculator suffix custom_class extract_hidden_states dflash", method, len))
+	else if (pl_flag_in("medusa mlp_speculator suffix custom_class extract_hidden_states dflash", method, len))
 		pl_remark(r, PL_NOTE_WARNING, "the memory that the speculative method '%.40s' takes is not counted", method);
-	else if (!pl_word_in("ngram ngram_gpu draft_model eagle eagle3", method, len))
+	else if (!pl_flag_in("ngram ngram_gpu draft_model eagle eagle3", method, len))
 		return pl_refuse(r, "there is no speculative method '%.40s': the program stops here", method);
 	return 0;
 }
@@ -123,7 +97,7 @@ static int spec_method(struct pl_reader *r, const char *method)
 static int spec_config(struct pl_reader *r, const char *value)
 {
 	int rc;
-	json_t *o = read_json(r, value, &rc);
+	json_t *o = pl_serving_object(r, value, &rc);
 	struct pl_draft *d = &r->cmd->params.draft;
 	if (!o)
 		return rc;
@@ -167,7 +141,7 @@ static int compilation(struct pl_reader *r, const char *value)
 		p->enforce_eager |= *value == '0';
 		return 0;
 	}
-	json_t *o = read_json(r, value, &rc);
+	json_t *o = pl_serving_object(r, value, &rc);
 	if (!o)
 		return rc;
 	const char *mode = json_string_value(json_object_get(o, "cudagraph_mode"));
@@ -186,7 +160,7 @@ static int limit_mm(struct pl_reader *r, const char *value)
 {
 	int rc;
 	const char *key;
-	json_t *o = read_json(r, value, &rc), *v;
+	json_t *o = pl_serving_object(r, value, &rc), *v;
 	json_int_t most = 0;
 	if (!o)
 		return rc;
@@ -228,22 +202,18 @@ static bool set_cache(struct pl_reader *r, enum action action, const char *value
 	struct pl_params *p = &r->cmd->params;
 	uint64_t n;
 	switch ((int)action) {
-	case UTIL:
-		*rc = pl_read_real(r, value, -1e9, 1e9, &p->gpu_memory_utilization_frac);
-		if (!*rc && (p->gpu_memory_utilization_frac <= 0 || p->gpu_memory_utilization_frac > 1))
-			*rc = pl_refuse(r, "%s is not a share above 0 and up to 1: the program stops here", value);
-		break;
+	case UTIL: *rc = pl_serving_share(r, value, &p->gpu_memory_utilization_frac); break;
 	case KV_BYTES: *rc = read_human(r, value, &p->kv_cache_memory_bytes); break;
 	case KV_DTYPE: *rc = read_cache_type(r, value); break;
 	case BLOCK: *rc = pl_read_u32(r, value, 1, 1 << 20, &p->block_size); break;
 	case BLOCKS: *rc = pl_read_u32(r, value, 1, UINT32_MAX, &p->num_gpu_blocks_override); break;
 	case PREFIX: p->prefix_caching_off = no; break;
-	case KV_OFFLOAD: *rc = read_gib(r, value, &p->kv_offload_bytes); break;
-	case CPU_OFFLOAD: *rc = read_gib(r, value, &p->cpu_offload_bytes); break;
+	case KV_OFFLOAD: *rc = pl_serving_gib(r, value, &p->kv_offload_bytes); break;
+	case CPU_OFFLOAD: *rc = pl_serving_gib(r, value, &p->cpu_offload_bytes); break;
 	case SWAP:
-		*rc = read_gib(r, value, &n);
+		*rc = pl_serving_gib(r, value, &n);
 		break;
-	case MM_CACHE: *rc = read_gib(r, value, &p->mm_cache_bytes); break;
+	case MM_CACHE: *rc = pl_serving_gib(r, value, &p->mm_cache_bytes); break;
 	case MAX_MODEL_LEN:
 		if (!strcmp(value, "auto") || !strcmp(value, "-1")) {
 			pl_remark(r, PL_NOTE_INFO, "--max-model-len %s: the longest that fits; the plan's limits say how long that is", value);
@@ -265,24 +235,13 @@ static bool set_cache(struct pl_reader *r, enum action action, const char *value
 static bool set_graphs(struct pl_reader *r, enum action action, const char *value, bool no, int *rc)
 {
 	struct pl_params *p = &r->cmd->params;
-	uint32_t most = 0;
 	switch ((int)action) {
 	case EAGER: p->enforce_eager = !no; break;
 	case COMPILATION: *rc = compilation(r, value); break;
 	case OPT_LEVEL: p->enforce_eager |= *value == '0'; break;
 	case OPT_ZERO: p->enforce_eager = true; break;
 	case FULL_CUDA_GRAPH: break;
-	case CAPTURE:
-		for (const char *c = value; *c && !*rc; c += strspn(c, ",")) {
-			uint32_t one = 0;
-			size_t len = strcspn(c, ",");
-			char *word = pl_arena_strndup(r->a, c, len);
-			*rc = pl_read_u32(r, word ? word : "", 1, 65536, &one);
-			most = one > most ? one : most;
-			c += len;
-		}
-		p->max_cudagraph_batch = most;
-		break;
+	case CAPTURE: *rc = pl_serving_most(r, value, &p->max_cudagraph_batch); break;
 	case MAX_CAPTURE: *rc = pl_read_u32(r, value, 0, 65536, &p->max_cudagraph_batch); break;
 	case SPEC: *rc = spec_config(r, value); break;
 	case SPEC_METHOD: *rc = spec_method(r, value); break;
@@ -298,13 +257,8 @@ static bool set_model(struct pl_reader *r, enum action action, const char *value
 	struct pl_params *p = &r->cmd->params;
 	switch ((int)action) {
 	case MODEL: r->own.serve.model_flag = value; break;
-	case QUANT: r->cmd->quant = value; break;
-	case DTYPE:
-		if (!pl_word_in("auto half float16 bfloat16 float float32", value, strlen(value)))
-			*rc = pl_refuse(r, "there is no data type '%.40s': the program stops here", value);
-		else
-			p->dtype = value[0] == 'a' ? PL_DTYPE_UNKNOWN : value[0] == 'b' ? PL_DTYPE_BF16 : value[0] == 'h' || strstr(value, "16") ? PL_DTYPE_F16 : PL_DTYPE_F32;
-		break;
+	case QUANT: r->cmd->quant = pl_serving_quant(r, value); break;
+	case DTYPE: *rc = pl_serving_dtype(r, value, &p->dtype); break;
 	case HF_OVERRIDES: r->cmd->hf_overrides = value; break;
 	case LM_ONLY: p->language_model_only = !no; break;
 	case LIMIT_MM: *rc = limit_mm(r, value); break;
@@ -329,16 +283,8 @@ static int apply(struct pl_reader *r, const struct pl_flag *f, const char *value
 		value = "";
 	if (!set_parallel(r, action, value, negated, &rc) && !set_cache(r, action, value, negated, &rc) &&
 	    !set_graphs(r, action, value, negated, &rc) && !set_model(r, action, value, negated, &rc))
-		pl_remark(r, PL_NOTE_WARNING, "%s %s changes memory in a way that is not modelled: it is left out", r->flag, value);
+		pl_serving_left_out(r, value);
 	return rc;
-}
-
-static int word(struct pl_reader *r, const char *w)
-{
-	if (r->own.serve.model_word)
-		return pl_refuse(r, "'%.80s' is one word too many: the program stops here", w);
-	r->own.serve.model_word = w;
-	return 0;
 }
 
 /* Variables that change what is allocated (vllm/envs.py); every other VLLM_… is passed over. */
@@ -347,8 +293,8 @@ static bool variable(struct pl_reader *r, const char *name, const char *value, i
 	static const char heavy[] = "VLLM_CPU_KVCACHE_SPACE VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS VLLM_FUSED_MOE_CHUNK_SIZE "
 	                            "VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE VLLM_MLA_DISABLE VLLM_MM_INPUT_CACHE_GIB VLLM_USE_V1";
 	(void)rc;
-	if (pl_word_in(heavy, name, strlen(name)))
-		pl_remark(r, PL_NOTE_WARNING, "%s %s changes memory in a way that is not modelled: it is left out", name, value);
+	if (pl_flag_in(heavy, name, strlen(name)))
+		pl_serving_left_out(r, value);
 	return !strncmp(name, "VLLM_", 5);
 }
 
@@ -357,7 +303,7 @@ static int begin(struct pl_reader *r)
 	struct pl_params *p = &r->cmd->params;
 	p->tensor_parallel = p->pipeline_parallel = p->data_parallel = 1; /* what is not asked for is not done */
 	r->own.serve.nodes = 1;
-	return pl_read_config_file(r);
+	return pl_read_config_file(r, "--config");
 }
 
 static int finish(struct pl_reader *r)
@@ -380,7 +326,7 @@ static int finish(struct pl_reader *r)
 
 #define STYLE (PL_STYLE_EQUALS | PL_STYLE_UNDERSCORES | PL_STYLE_PREFIXES | PL_STYLE_DOTS)
 #define ROW(names, sub, modules) \
-	{names, sub, modules, "vllm", "0.24.0", flags, sizeof flags / sizeof *flags, 1, STYLE, begin, apply, word, variable, finish}
+	{names, sub, modules, "vllm", "0.24.0", flags, sizeof flags / sizeof *flags, 1, STYLE, begin, apply, pl_serving_word, variable, finish}
 
 const struct pl_program pl_programs_vllm[] = {
     ROW("vllm", "serve", "vllm.entrypoints.openai.api_server vllm.entrypoints.api_server"),

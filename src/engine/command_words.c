@@ -12,7 +12,7 @@ static const struct pl_program *const *tables(void)
 	return all;
 }
 
-bool pl_word_in(const char *list, const char *word, size_t len)
+bool pl_flag_in(const char *list, const char *word, size_t len)
 {
 	for (const char *p = list; len && p && *p; p += strspn(p, " |")) {
 		size_t n = strcspn(p, " |");
@@ -41,9 +41,9 @@ static const struct pl_program *program_of(const char *const *w, uint32_t n, uin
 	const char *base = base_name(w[0], &len);
 	for (const struct pl_program *const *t = tables(); *t; t++)
 		for (const struct pl_program *p = *t; p->names; p++) {
-			if (!pl_word_in(p->names, base, len))
+			if (!pl_flag_in(p->names, base, len))
 				continue;
-			if (p->sub && !(n > 1 && pl_word_in(p->sub, w[1], strlen(w[1]))))
+			if (p->sub && !(n > 1 && pl_flag_in(p->sub, w[1], strlen(w[1]))))
 				continue;
 			*used = p->sub ? 2 : 1;
 			return p;
@@ -55,7 +55,7 @@ static const struct pl_program *module_of(const char *name)
 {
 	for (const struct pl_program *const *t = tables(); *t; t++)
 		for (const struct pl_program *p = *t; p->names; p++)
-			if (pl_word_in(p->modules, name, strlen(name)))
+			if (pl_flag_in(p->modules, name, strlen(name)))
 				return p;
 	return NULL;
 }
@@ -155,7 +155,7 @@ static const char *docker_options(struct peel *p)
 	while (p->n && p->w[0][0] == '-') {
 		const char *word = p->w[0], *eq = strchr(word, '=');
 		size_t len = eq ? (size_t)(eq - word) : strlen(word);
-		bool takes = pl_word_in(docker_values, word, len);
+		bool takes = pl_flag_in(docker_values, word, len);
 		const char *value = eq ? eq + 1 : takes && p->n > 1 ? p->w[1] : "";
 		if ((len == 2 && !memcmp(word, "-e", 2)) || (len == 5 && !memcmp(word, "--env", 5))) {
 			if (is_assignment(value))
@@ -283,9 +283,9 @@ static const struct pl_program *peel(struct peel *p)
 		const char *base = base_name(p->w[0], &len);
 		if (is_python(p->w[0]))
 			return python(p);
-		if (pl_word_in("docker podman nerdctl", base, len)) {
+		if (pl_flag_in("docker podman nerdctl", base, len)) {
 			docker(p);
-		} else if (pl_word_in(wrappers, base, len)) {
+		} else if (pl_flag_in(wrappers, base, len)) {
 			drop(p, 1);
 			while (p->n && !program_of(p->w, p->n, &used) && !is_python(p->w[0]) && !is_assignment(p->w[0]) &&
 			       strcmp(p->w[0], "docker") != 0)

@@ -33,9 +33,9 @@ static int truth(const yaml_node_t *n)
 	const char *v = (const char *)n->data.scalar.value;
 	if (n->data.scalar.style != YAML_PLAIN_SCALAR_STYLE)
 		return -1;
-	if (pl_word_in("true True TRUE yes Yes on On", v, strlen(v)))
+	if (pl_flag_in("true True TRUE yes Yes on On", v, strlen(v)))
 		return 1;
-	return pl_word_in("false False FALSE no No off Off", v, strlen(v)) ? 0 : -1;
+	return pl_flag_in("false False FALSE no No off Off", v, strlen(v)) ? 0 : -1;
 }
 
 static json_t *scalar_json(const yaml_node_t *n)
@@ -52,7 +52,7 @@ static json_t *scalar_json(const yaml_node_t *n)
 		double x = strtod(v, &end);
 		if (*v && !*end)
 			return json_real(x);
-		if (pl_word_in("null Null ~", v, strlen(v)) || !*v)
+		if (pl_flag_in("null Null ~", v, strlen(v)) || !*v)
 			return json_null();
 	}
 	return json_string(v);
@@ -140,19 +140,20 @@ static int read_text(struct pl_reader *r, const char *path, const char *yaml, si
 	return rc ? rc : pl_read_words(r, f.words, f.n);
 }
 
-int pl_read_config_file(struct pl_reader *r)
+int pl_read_config_file(struct pl_reader *r, const char *flags)
 {
 	const char *path = NULL, *yaml = NULL;
 	size_t len = 0;
 	for (uint32_t i = 0; i < r->n_words; i++) {
-		if (!strcmp(r->words[i], "--config") && i + 1 < r->n_words)
-			path = r->words[i + 1];
-		else if (!strncmp(r->words[i], "--config=", 9))
-			path = r->words[i] + 9;
+		const char *w = r->words[i];
+		size_t n = strcspn(w, "=");
+		if (!pl_flag_in(flags, w, n))
+			continue;
+		path = w[n] ? w + n + 1 : i + 1 < r->n_words ? r->words[i + 1] : NULL;
+		r->flag = w;
 	}
 	if (!path)
 		return 0;
-	r->flag = "--config";
 	if (!r->files)
 		return pl_refuse(r, "the file '%.100s' cannot be read here", path);
 	int rc = r->files->read(r->files->ctx, r->a, path, &yaml, &len, r->err);

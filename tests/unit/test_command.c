@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include <plimsoll/command.h>
+#include "engine/command.h"
 
 enum { MAX_WORDS = 64 };
 
@@ -404,16 +404,115 @@ static void contexts_are_shared_as_the_engine_does(void **state)
 	assert_true(settled("llama-server -m m -ts 1,2,3", 8192).tensor_split[2] == 0);
 }
 
+/* ---- SGLang, TensorRT-LLM, ollama ---------------------------------------------------------------------------------------- */
+
+static void sglang_flags(void **state)
+{
+	(void)state;
+	const struct pl_command *c = read_line(
+	    "python3 -m sglang.launch_server --model-path a/b --tp 8 --dp-size 8 --enable-dp-attention --ep-size 8 --context-length 32768 "
+	    "--mem-fraction-static 0.8 --chunked-prefill-size 8192 --max-running-requests 256 --page-size 64 --kv-cache-dtype fp8_e4m3 "
+	    "--cuda-graph-max-bs 128 --disable-radix-cache --speculative-algorithm NEXTN --speculative-num-steps 3 --quantization fp8 "
+	    "--cuda-graph-bs 1 2 4 --trust-remote-code --port 30000 --attention-backend fa3 --log-requests");
+	const struct pl_params *p = &c->params;
+	assert_string_equal(c->engine, "sglang");
+	assert_string_equal(c->model_ref, "a/b");
+	assert_int_equal(p->tensor_parallel, 8);
+	assert_int_equal(p->data_parallel, 8);
+	assert_true(p->dp_attention && p->expert_parallel && p->prefix_caching_off && p->draft.mtp);
+	assert_int_equal(p->n_ctx_tokens, 32768);
+	assert_true(p->gpu_memory_utilization_frac == 0.8);
+	assert_int_equal(p->max_num_batched_tokens, 8192);
+	assert_int_equal(p->max_num_seqs, 256);
+	assert_int_equal(p->block_size, 64);
+	assert_int_equal(p->type_k, PL_DTYPE_F8_E4M3);
+	assert_int_equal(p->max_cudagraph_batch, 4);
+	assert_int_equal(p->draft.n_max, 4);
+	assert_string_equal(c->quant, "fp8");
+	assert_null(c->notes);
+	assert_int_equal(read_line("sglang serve --model-path a/b --base-gpu-id 2")->visible.index[0], 2);
+	assert_string_equal(read_line("docker run --gpus all --shm-size 32g -p 30000:30000 lmsysorg/sglang:latest python3 -m sglang.launch_server "
+	                              "--model-path a/b --host 0.0.0.0")->model_ref, "a/b");
+	refused("python -m sglang.launch_server --model a/b --tp 4 --dp 3 --enable-dp-attention", "divide");
+	refused("python -m sglang.launch_server --model a/b --mem-fraction-static 8", "share");
+}
+
+static void trtllm_file_overrides_words(void **state)
+{
+	(void)state;
+	static const char yaml[] = "tensor_parallel_size: 4\nenable_attention_dp: true\ncuda_graph_config:\n  max_batch_size: 64\n  enable_padding: true\n"
+	                           "kv_cache_config:\n  free_gpu_memory_fraction: 0.7\n  dtype: fp8\n  enable_block_reuse: false\n  tokens_per_block: 64\n"
+	                           "speculative_config:\n  decoding_type: MTP\n  num_nextn_predict_layers: 3\n";
+	const struct pl_command *c = read_with("trtllm-serve a/b --tp_size 2 --max_batch_size 512 --max_num_tokens 4096 --max_seq_len 8192 --ep_size 2 "
+	                                       "--kv_cache_free_gpu_memory_fraction 0.9 --extra_llm_api_options serve.yaml --port 8000", yaml);
+	if (!c)
+		fail_msg("%s: %s", err.where, err.msg);
+	assert_int_equal(c->params.tensor_parallel, 4);
+	assert_true(c->params.dp_attention && c->params.expert_parallel && c->params.prefix_caching_off && c->params.draft.mtp);
+	assert_int_equal(c->params.max_cudagraph_batch, 64);
+	assert_true(c->params.gpu_memory_utilization_frac == 0.7);
+	assert_int_equal(c->params.type_v, PL_DTYPE_F8_E4M3);
+	assert_int_equal(c->params.block_size, 64);
+	assert_int_equal(c->params.draft.n_max, 3);
+	assert_int_equal(c->params.max_num_seqs, 512);
+	assert_int_equal(c->params.n_ctx_tokens, 8192);
+	assert_null(c->notes);
+	assert_true(read_with("trtllm-serve serve a/b --config serve.yaml", "cuda_graph_config: null\n")->params.enforce_eager);
+}
+
+static void ollama_starts_llama_server(void **state)
+{
+	(void)state;
+	const struct pl_command *c = read_line("OLLAMA_CONTEXT_LENGTH=8192 OLLAMA_NUM_PARALLEL=4 OLLAMA_KV_CACHE_TYPE=q8_0 OLLAMA_FLASH_ATTENTION=1 "
+	                                       "OLLAMA_KEEP_ALIVE=1h ollama run llama3.1:8b-instruct-q8_0 hello");
+	assert_string_equal(c->engine, "llama.cpp");
+	assert_string_equal(c->model_ref, "llama3.1-8b-instruct");
+	assert_string_equal(c->quant, "q8_0");
+	assert_int_equal(c->params.n_seq, 4);
+	assert_int_equal(c->n_ctx_total_tokens, 32768);
+	assert_int_equal(c->params.type_k, PL_DTYPE_Q8_0);
+	assert_int_equal(c->params.flash_attn, 1);
+	assert_int_equal(c->params.n_ubatch, 512);
+	assert_false(c->params.kv_unified);
+	c = read_line("ollama run hf.co/a/b-GGUF:Q4_K_M num_ctx=4096 num_gpu=10 num_batch=1024");
+	assert_string_equal(c->model_ref, "hf:a/b-GGUF:Q4_K_M");
+	assert_int_equal(c->params.n_gpu_layers, 10);
+	assert_int_equal(c->params.n_ubatch, 1024);
+	c = read_with("ollama create mine -f serve.yaml", "FROM ./m.gguf\nPARAMETER num_ctx 16384\nSYSTEM hello\n");
+	assert_string_equal(c->model_ref, "./m.gguf");
+	assert_int_equal(c->n_ctx_total_tokens, 16384);
+	/* docs/context-length.mdx: two cards of 24 GB are 48: 256k, cut to what the model was trained on */
+	assert_int_equal(settled("ollama run m", 131072).n_ctx_tokens, 131072);
+}
+
+/* ---- the tables -------------------------------------------------------------------------------------------------------- */
+
+static bool stands_in(const struct pl_program *p, const char *name, size_t len, uint32_t from)
+{
+	for (uint32_t i = from; i < p->n_flags; i++)
+		if ((p->flags[i].programs & p->bit) && (pl_flag_in(p->flags[i].names, name, len) || pl_flag_in(p->flags[i].negatives, name, len)))
+			return true;
+	return false;
+}
+
 static void every_flag_of_a_table_stands_once(void **state)
 {
 	(void)state;
-	uint32_t n = 0;
-	for (uint32_t i = 0; pl_command_program(i); i++) {
-		uint32_t heavy = pl_command_flags(pl_command_program(i), PL_SETTING_READ);
-		n += heavy + pl_command_flags(pl_command_program(i), PL_SETTING_HARMLESS);
-		assert_true(heavy > 20);
-	}
-	assert_true(n > 500);
+	static const struct pl_program *const tables[] = {pl_programs_llamacpp, pl_programs_vllm, pl_programs_sglang, pl_programs_trtllm,
+	                                                  pl_programs_ollama};
+	for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
+		for (const struct pl_program *p = tables[t]; p->names; p++)
+			for (uint32_t i = 0; i < p->n_flags; i++)
+				for (int side = 0; side < 2; side++)
+					for (const char *w = side ? p->flags[i].negatives : p->flags[i].names; *w; w += strspn(w, " ")) {
+						size_t n = strcspn(w, " ");
+						if (w[0] != '-' || ((p->flags[i].programs & p->bit) && stands_in(p, w, n, i + 1)))
+							fail_msg("%s: %.*s stands twice or is no flag", p->names, (int)n, w);
+						w += n;
+					}
+	assert_true(pl_command_flags("llama-server server", PL_SETTING_READ) >= 60);
+	assert_true(pl_command_flags("vllm", PL_SETTING_READ) >= 50);
+	assert_true(pl_command_flags("sglang", PL_SETTING_READ) >= 50);
 }
 
 int main(void)
@@ -434,6 +533,9 @@ int main(void)
 	    T(vllm_configuration_file_yields_to_words),
 	    T(devices_are_picked_in_order),
 	    T(contexts_are_shared_as_the_engine_does),
+	    T(sglang_flags),
+	    T(trtllm_file_overrides_words),
+	    T(ollama_starts_llama_server),
 	    T(every_flag_of_a_table_stands_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,10 @@ enum pl_command_id {
 	C_EMIT = 32,
 	C_DOCTOR = 64,
 	C_GATHER = 128,
-	C_PLANS = C_PLAN | C_EMIT | C_DOCTOR, /* those that make a plan first */
+	C_UP = 512,
+	C_DOWN = 1024,
+	C_STATUS = 2048,
+	C_PLANS = C_PLAN | C_EMIT | C_DOCTOR | C_UP, /* those that make a plan first */
 	C_ALL = 0xffff
 };
 enum pl_option_kind { PL_OPT_FLAG, PL_OPT_TEXT, PL_OPT_CHOICE, PL_OPT_WHOLE, PL_OPT_TOKENS, PL_OPT_FRACTION };
@@ -84,11 +87,14 @@ bool pl_completion(FILE *out, const char *shell);      /* bash, zsh or fish */
 
 int cmd_plan(const struct pl_cli *cli);
 int cmd_doctor(const struct pl_cli *cli);
+int cmd_down(const struct pl_cli *cli);
 int cmd_emit(const struct pl_cli *cli);
 int cmd_gather(const struct pl_cli *cli);
 int cmd_inspect(const struct pl_cli *cli);
 int cmd_show(const struct pl_cli *cli);
+int cmd_status(const struct pl_cli *cli);
 int cmd_synth(const struct pl_cli *cli);
+int cmd_up(const struct pl_cli *cli);
 int cmd_validate(const struct pl_cli *cli);
 
 #endif

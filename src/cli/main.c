@@ -43,6 +43,15 @@ const struct pl_cmd pl_commands[] = {
            "--facts FILE.json' then answer for it anywhere. With MODEL, its disk is measured. Names of users, hosts and networks are not "
            "recorded."),
      0, 1, cmd_gather},
+    {C_UP, "up", "[MODEL] [OPTIONS] [-- COMMAND]", PL_N_("start an engine as planned and wait until it answers"),
+     PL_N_("Plans MODEL for this machine and starts the engine: its program where it is installed, else its container image. Waits until "
+           "the health endpoint answers; a start that fails is explained, with the plan that would work. Answers on this machine only "
+           "unless --host says otherwise; then clients are asked for a key (PLIMSOLL_API_KEY, or one that is made)."),
+     1, 1, cmd_up},
+    {C_DOWN, "down", "NAME", PL_N_("end an engine that 'plimsoll up' started"),
+     PL_N_("Ends what was started under NAME and nothing else, also after this program or the machine was restarted."), 1, 1, cmd_down},
+    {C_STATUS, "status", "[NAME]", PL_N_("the engines that 'plimsoll up' started"),
+     PL_N_("Lists engines by name: starting, ready, exited by itself, or gone with the machine's last start."), 0, 1, cmd_status},
     {0, NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 

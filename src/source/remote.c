@@ -1,47 +1,13 @@
-/* Headers of remote files by HTTP range. libcurl is loaded only when a URL is asked for: it costs more than a whole plan. */
-#include <dlfcn.h>
+/* Headers of remote files by HTTP range. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <curl/curl.h>
-
 #include "base/checked.h"
+#include "source/curl.h"
 #include "source/source.h"
 
 enum { CONNECT_TIMEOUT_S = 15, TOTAL_TIMEOUT_S = 120, LOW_SPEED_BYTES_PER_S = 256, LOW_SPEED_S = 20, MAX_REDIRECTS = 5 };
-
-struct curl {
-	void *library;
-	__typeof__(&curl_easy_init) init;
-	__typeof__(&curl_easy_setopt) setopt;
-	__typeof__(&curl_easy_perform) perform;
-	__typeof__(&curl_easy_getinfo) getinfo;
-	__typeof__(&curl_easy_cleanup) cleanup;
-	__typeof__(&curl_easy_strerror) text;
-	__typeof__(&curl_slist_append) append;
-	__typeof__(&curl_slist_free_all) free_list;
-};
-
-static bool symbol(void *library, const char *name, void *to_function)
-{
-	void *s = dlsym(library, name);
-	memcpy(to_function, &s, sizeof s);
-	return s != NULL;
-}
-
-static int open_curl(struct curl *c, const char *url, struct pl_err *err)
-{
-	c->library = dlopen("libcurl.so.4", RTLD_LAZY | RTLD_LOCAL);
-	if (!c->library)
-		return pl_fail(err, PL_ERR_ENVIRONMENT, url, "remote files need libcurl: install the package libcurl4");
-	if (symbol(c->library, "curl_easy_init", &c->init) && symbol(c->library, "curl_easy_setopt", &c->setopt) &&
-	    symbol(c->library, "curl_easy_perform", &c->perform) && symbol(c->library, "curl_easy_getinfo", &c->getinfo) &&
-	    symbol(c->library, "curl_easy_cleanup", &c->cleanup) && symbol(c->library, "curl_easy_strerror", &c->text) &&
-	    symbol(c->library, "curl_slist_append", &c->append) && symbol(c->library, "curl_slist_free_all", &c->free_list))
-		return 0;
-	return pl_fail(err, PL_ERR_ENVIRONMENT, url, "the installed libcurl is too old");
-}
 
 /* What arrives of one request. */
 struct body {
@@ -83,7 +49,7 @@ static size_t on_header(char *line, size_t one, size_t n, void *user)
 	return n;
 }
 
-static struct curl_slist *token_header(const struct curl *c, const char *url)
+static struct curl_slist *token_header(const struct pl_curl *c, const char *url)
 {
 	const char *token = getenv("HF_TOKEN"), *endpoint = getenv("HF_ENDPOINT");
 	char line[512];
@@ -96,7 +62,7 @@ static struct curl_slist *token_header(const struct curl *c, const char *url)
 	return c->append(NULL, line);
 }
 
-static int judge(const struct curl *c, CURL *h, CURLcode code, struct body *b, uint64_t from, struct pl_err *err)
+static int judge(const struct pl_curl *c, CURL *h, CURLcode code, struct body *b, uint64_t from, struct pl_err *err)
 {
 	long status = 0;
 	struct pl_file *f = b->f;
@@ -123,7 +89,6 @@ static int judge(const struct curl *c, CURL *h, CURLcode code, struct body *b, u
 
 static int get(struct pl_file *f, uint64_t want, struct pl_err *err)
 {
-	struct curl c = {0};
 	char range[64];
 	uint64_t from = f->have_bytes;
 	struct body b = {.f = f, .want_bytes = want};
@@ -131,37 +96,37 @@ static int get(struct pl_file *f, uint64_t want, struct pl_err *err)
 	if (!data)
 		return pl_fail(err, PL_ERR_NOMEM, f->name, "out of memory for a header of %llu bytes", (unsigned long long)want);
 	f->data = data;
-	int rc = open_curl(&c, f->name, err);
-	if (rc)
-		return rc;
-	CURL *h = c.init();
+	const struct pl_curl *c = pl_curl_open(f->name, err);
+	if (!c)
+		return -PL_ERR_ENVIRONMENT;
+	CURL *h = c->init();
 	if (!h)
 		return pl_fail(err, PL_ERR_NOMEM, f->name, "out of memory");
-	struct curl_slist *headers = token_header(&c, f->name);
+	struct curl_slist *headers = token_header(c, f->name);
 	(void)snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)from, (unsigned long long)(want - 1));
 	bool https = !strncmp(f->name, "https://", 8);
-	(void)c.setopt(h, CURLOPT_URL, f->name);
-	(void)c.setopt(h, CURLOPT_RANGE, range);
-	(void)c.setopt(h, CURLOPT_WRITEFUNCTION, on_data);
-	(void)c.setopt(h, CURLOPT_WRITEDATA, &b);
-	(void)c.setopt(h, CURLOPT_HEADERFUNCTION, on_header);
-	(void)c.setopt(h, CURLOPT_HEADERDATA, &b);
-	(void)c.setopt(h, CURLOPT_HTTPHEADER, headers);
-	(void)c.setopt(h, CURLOPT_FOLLOWLOCATION, 1L);
-	(void)c.setopt(h, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
-	(void)c.setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
-	(void)c.setopt(h, CURLOPT_REDIR_PROTOCOLS_STR, https ? "https" : "http,https"); /* never back to plain text */
-	(void)c.setopt(h, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
-	(void)c.setopt(h, CURLOPT_TIMEOUT, (long)TOTAL_TIMEOUT_S);
-	(void)c.setopt(h, CURLOPT_LOW_SPEED_LIMIT, (long)LOW_SPEED_BYTES_PER_S);
-	(void)c.setopt(h, CURLOPT_LOW_SPEED_TIME, (long)LOW_SPEED_S);
-	(void)c.setopt(h, CURLOPT_NOSIGNAL, 1L);
-	(void)c.setopt(h, CURLOPT_USERAGENT, "plimsoll");
-	CURLcode code = c.perform(h);
-	rc = judge(&c, h, code, &b, from, err);
-	c.free_list(headers);
-	c.cleanup(h);
-	return rc; /* the library stays loaded: unloading TLS libraries is not safe */
+	(void)c->setopt(h, CURLOPT_URL, f->name);
+	(void)c->setopt(h, CURLOPT_RANGE, range);
+	(void)c->setopt(h, CURLOPT_WRITEFUNCTION, on_data);
+	(void)c->setopt(h, CURLOPT_WRITEDATA, &b);
+	(void)c->setopt(h, CURLOPT_HEADERFUNCTION, on_header);
+	(void)c->setopt(h, CURLOPT_HEADERDATA, &b);
+	(void)c->setopt(h, CURLOPT_HTTPHEADER, headers);
+	(void)c->setopt(h, CURLOPT_FOLLOWLOCATION, 1L);
+	(void)c->setopt(h, CURLOPT_MAXREDIRS, (long)MAX_REDIRECTS);
+	(void)c->setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
+	(void)c->setopt(h, CURLOPT_REDIR_PROTOCOLS_STR, https ? "https" : "http,https"); /* never back to plain text */
+	(void)c->setopt(h, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_TIMEOUT_S);
+	(void)c->setopt(h, CURLOPT_TIMEOUT, (long)TOTAL_TIMEOUT_S);
+	(void)c->setopt(h, CURLOPT_LOW_SPEED_LIMIT, (long)LOW_SPEED_BYTES_PER_S);
+	(void)c->setopt(h, CURLOPT_LOW_SPEED_TIME, (long)LOW_SPEED_S);
+	(void)c->setopt(h, CURLOPT_NOSIGNAL, 1L);
+	(void)c->setopt(h, CURLOPT_USERAGENT, "plimsoll");
+	CURLcode code = c->perform(h);
+	int rc = judge(c, h, code, &b, from, err);
+	c->free_list(headers);
+	c->cleanup(h);
+	return rc;
 }
 
 int pl_remote_open(struct pl_loaded *l, const char *url, struct pl_file **ret, struct pl_err *err)

@@ -144,6 +144,12 @@ static void add_notes(const struct vl_job *j, const struct vl_answer *x, struct 
 		            "vLLM refuses to start: one sequence of %llu tokens takes %llu blocks, the cache has %llu",
 		            (unsigned long long)j->max_model_len, (unsigned long long)x->blocks_per_request,
 		            (unsigned long long)x->n_blocks);
+	if (x->place.ep && !j->p->expert_parallel)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "whole experts are dealt out to the ranks: their width, stored in blocks of 128, cannot be cut into %u parts", x->place.tp);
+	if (j->m->n_ctx_train && j->max_model_len > j->m->n_ctx_train)
+		pl_note_add(a, &out->notes, PL_NOTE_WARNING,
+		            "the model was made for %u tokens: vLLM takes more only with VLLM_ALLOW_LONG_MAX_MODEL_LEN=1", j->m->n_ctx_train);
 	if (j->capability <= 0 && j->hw->devices[0].vendor == PL_VENDOR_UNKNOWN)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the card is not catalogued: an NVIDIA card of compute capability 8.0 or newer is assumed");
 	if (!j->hw->ram_bytes.known)
@@ -160,6 +166,7 @@ static void resolve(const struct vl_job *j, const struct vl_answer *x, struct pl
 	p->tensor_parallel = x->place.tp;
 	p->pipeline_parallel = x->place.pp;
 	p->data_parallel = x->place.dp;
+	p->expert_parallel = x->place.ep;
 	p->gpu_memory_utilization_frac = x->utilization_frac;
 	p->max_num_seqs = x->max_num_seqs;
 	p->max_num_batched_tokens = x->max_num_batched_tokens;

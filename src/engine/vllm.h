@@ -30,7 +30,7 @@ struct vl_rules {
 
 /* One kind of cache that layers share: equal kinds can share a block table. */
 struct vl_type {
-	enum vl_kind { VL_FULL = 0, VL_WINDOW, VL_CHUNK, VL_STATE } kind;
+	enum vl_kind { VL_FULL = 0, VL_WINDOW, VL_STATE } kind;
 	uint64_t token_bytes; /* of one layer; 0 for state */
 	uint64_t state_bytes; /* of one sequence and layer */
 	uint32_t window_tokens;
@@ -68,6 +68,7 @@ struct vl_job {
 /* A placement and what follows from it. */
 struct vl_place {
 	uint32_t tp, pp, dp, n_ranks;
+	bool ep; /* whole experts dealt out to the ranks */
 	uint32_t device[PL_MAX_DEVICES]; /* machine's device of each rank, stage by stage */
 };
 

@@ -78,9 +78,9 @@ static void layer_types(const struct vl_job *j, const struct pl_layer *l, uint32
 {
 	if (l->attn != PL_ATTN_NONE && l->kv_from_layer < 0 && !l->cross) {
 		struct vl_type t = {.kind = VL_FULL, .token_bytes = token_bytes(j, l, tp)};
-		bool slides = l->window_tokens && j->rules.hybrid_groups;
-		if (slides) {
-			t.kind = l->window_chunked ? VL_CHUNK : VL_WINDOW;
+		/* chunks turn the grouping off (VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE) */
+		if (l->window_tokens && !l->window_chunked && j->rules.hybrid_groups) {
+			t.kind = VL_WINDOW;
 			t.window_tokens = l->window_tokens;
 		}
 		add_type(c, &t, on_stage);
@@ -98,6 +98,9 @@ static void collect(const struct vl_job *j, const struct vl_place *pl, const str
 		bool here = i < j->m->n_layers ? i >= s->first_layer && i < s->end_layer : s->has_mtp;
 		layer_types(j, &j->m->layers[i], pl->tp, here, c);
 	}
+	const struct pl_model *draft = j->p->draft.model; /* its layers join the groups of the last stage */
+	for (uint32_t i = 0; draft && i < draft->n_layers; i++)
+		layer_types(j, &draft->layers[i], pl->tp, s->has_output, c);
 }
 
 static bool of_kind(const struct vl_cache *c, enum vl_kind k)
@@ -128,13 +131,11 @@ static void align_with_state(struct vl_cache *c)
 /* Pages of one request of max_model_len, by kind. */
 static uint64_t pages_of(const struct vl_job *j, const struct vl_type *t, uint64_t block, uint32_t mnbt)
 {
-	uint64_t len = j->max_model_len, drafted = j->p->draft.mtp ? (j->p->draft.n_max ? j->p->draft.n_max : 1) : 0;
+	uint64_t len = j->max_model_len, drafted = j->p->draft.mtp || j->p->draft.model ? (j->p->draft.n_max ? j->p->draft.n_max : 1) : 0;
 	bool align = j->p->prefix_caching_on; /* a snapshot beside the running state; hybrids cache no prefixes unasked */
 	switch (t->kind) {
 	case VL_WINDOW:
 		return pl_ceil_div(pl_min_u64(pl_sat_add(t->window_tokens - 1, mnbt), len), block) + 1;
-	case VL_CHUNK:
-		return pl_ceil_div(pl_min_u64(pl_sat_add(t->window_tokens, mnbt), len), block);
 	case VL_STATE:
 		return (align ? 2 : 1) + drafted;
 	case VL_FULL:
@@ -227,7 +228,8 @@ uint64_t vl_token_bytes(const struct vl_job *j, uint32_t tp)
 	uint64_t sum = 0;
 	for (uint32_t i = 0; i < j->m->n_layers; i++) {
 		const struct pl_layer *l = &j->m->layers[i];
-		if (l->attn == PL_ATTN_NONE || l->kv_from_layer >= 0 || l->cross || (l->window_tokens && j->rules.hybrid_groups))
+		if (l->attn == PL_ATTN_NONE || l->kv_from_layer >= 0 || l->cross ||
+		    (l->window_tokens && !l->window_chunked && j->rules.hybrid_groups))
 			continue;
 		sum = pl_sat_add(sum, pl_sat_mul(tp, token_bytes(j, l, tp)));
 	}

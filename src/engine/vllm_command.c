@@ -127,6 +127,16 @@ static const char *too_old(struct pl_arena *a, const struct pl_model *m, const s
 	return NULL;
 }
 
+/* Architectures without a class in model_executor/models/registry.py of 0.24. */
+static bool unknown_family(const struct pl_model *m)
+{
+	static const char *const types[] = {"rwkv", "yuan", "step3p7", "kimi_k3", "muse_glimmer", NULL};
+	for (size_t i = 0; m->hf_type && types[i]; i++)
+		if (!strncmp(m->hf_type, types[i], strlen(types[i])))
+			return true;
+	return false;
+}
+
 /* Model families that came after the release Volta is held at. */
 static bool newer_than_volta(const struct pl_model *m)
 {
@@ -148,6 +158,8 @@ enum pl_support vl_supports(struct pl_arena *a, const struct pl_model *m, const 
 	double c = vl_capability(hw);
 	if (!why && c > 0 && c < 7.5 && newer_than_volta(m))
 		why = pl_arena_printf(a, pl_tr("vLLM 0.9.2, the release planned for compute capability %.1f, does not know %s"), c, m->name);
+	if (!why && unknown_family(m))
+		why = pl_arena_printf(a, pl_tr("vLLM 0.24 has no class for models of type '%s'"), m->hf_type);
 	if (why) {
 		*ret_reason = why;
 		return PL_SUPPORT_NO;
@@ -329,6 +341,8 @@ int vl_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 	if (!w.w || !w.env)
 		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
 	put_devices(&w, hw, p, l);
+	if (m->n_ctx_train && p->n_ctx_tokens > m->n_ctx_train)
+		put_env(&w, "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1");
 	put(&w, "vllm");
 	put(&w, "serve");
 	put(&w, model_word(a, m, model_ref));
@@ -340,6 +354,15 @@ int vl_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 	put_u64(&w, "--max-model-len", p->n_ctx_tokens);
 	put_parallel(&w, hw, p);
 	put_memory(&w, p);
+	if (p->draft.mtp || p->draft.model) {
+		uint32_t n = p->draft.n_max ? p->draft.n_max : 1;
+		put(&w, "--speculative-config");
+		put(&w, p->draft.mtp ? pl_arena_printf(a, "{\"method\": \"mtp\", \"num_speculative_tokens\": %u}", n)
+		                     : pl_arena_printf(a, "{\"model\": \"%s\", \"num_speculative_tokens\": %u}",
+		                                       p->draft.ref ? p->draft.ref : p->draft.model->name, n));
+	}
+	if (p->language_model_only)
+		put(&w, "--language-model-only");
 	*ret_argv = (struct pl_argv){.words = w.w, .n_words = w.n, .env = w.env, .n_env = w.n_env};
 	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
 }

@@ -32,7 +32,7 @@ struct pl_shard_stage vl_stage(const struct vl_job *j, const struct vl_place *pl
 	return s;
 }
 
-static struct pl_shard_cut cut_of(const struct vl_job *j, const struct vl_place *pl)
+static struct pl_shard_cut cut_of(const struct vl_place *pl)
 {
 	uint32_t all = pl->tp * pl->dp;
 	return (struct pl_shard_cut){
@@ -40,8 +40,8 @@ static struct pl_shard_cut cut_of(const struct vl_job *j, const struct vl_place 
 	    .ffn = pl->tp,
 	    .vocab = pl->tp,
 	    .vision = pl->tp,
-	    .expert = j->p->expert_parallel ? 1 : all,
-	    .expert_ranks = j->p->expert_parallel ? all : 1,
+	    .expert = pl->ep ? 1 : all,
+	    .expert_ranks = pl->ep ? all : 1,
 	    .vocab_multiple = 64,
 	};
 }
@@ -67,12 +67,13 @@ static uint64_t mxfp4_bytes(const struct vl_job *j, const struct pl_tensor *t, u
  * positions are theirs. */
 static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s)
 {
-	struct pl_shard_cut cut = cut_of(j, pl);
+	struct pl_shard_cut cut = cut_of(pl);
 	uint64_t sum = j->rope_bytes;
 	bool mxfp4 = j->m->quant_name && !strncmp(j->m->quant_name, "mxfp4", 5);
 	for (uint32_t i = 0; i < j->m->n_tensors; i++) {
 		const struct pl_tensor *t = &j->m->tensors[i];
-		if (!pl_shard_stage_holds(j->m, s, t))
+		bool shared = t->role == PL_ROLE_NEXTN_EMBED || t->role == PL_ROLE_NEXTN_HEAD; /* the trunk's are used */
+		if (!pl_shard_stage_holds(j->m, s, t) || shared)
 			continue;
 		uint64_t bytes = pl_shard_tensor_bytes(j->m, t, &cut);
 		if (t->type == PL_DTYPE_F32 && t->n_dims > 1 && t->group != PL_GROUP_ROUTER && t->group != PL_GROUP_RECURRENT)
@@ -80,6 +81,10 @@ static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, co
 		if (mxfp4 && t->group == PL_GROUP_EXPERT && (t->type == PL_DTYPE_F4 || t->type == PL_DTYPE_MXFP4))
 			bytes = mxfp4_bytes(j, t, cut.expert, bytes);
 		sum = pl_sat_add(sum, bytes);
+	}
+	if (j->p->draft.model && s->has_output) { /* cut like the target */
+		struct pl_shard_stage all = {.end_layer = j->p->draft.model->n_layers, .has_input = true, .has_output = true};
+		sum = pl_sat_add(sum, pl_shard_stage_bytes(j->p->draft.model, &all, &cut));
 	}
 	return sum;
 }
@@ -228,6 +233,48 @@ static bool better(const struct vl_answer *x, const struct vl_answer *y)
 	return (double)x->n_blocks * (double)y->blocks_per_request > (double)y->n_blocks * (double)x->blocks_per_request;
 }
 
+static bool even(uint64_t width, uint32_t parts, uint32_t unit)
+{
+	return width % ((uint64_t)parts * unit) == 0;
+}
+
+static bool is_quant(const struct vl_job *j, const char *scheme)
+{
+	return j->m->quant_name && !strncmp(j->m->quant_name, scheme, strlen(scheme));
+}
+
+/* Parts that kernels multiply: Marlin takes inputs in 128 (quantization/utils/marlin_utils.py), FP8 in blocks has its scales by
+ * 128 both ways (fp8_utils.py, validate_fp8_block_shape). Widths that are cut must be whole ones. */
+static uint32_t width_unit(const struct vl_job *j)
+{
+	return is_quant(j, "gptq") || is_quant(j, "awq") || is_quant(j, "w4a16") || is_quant(j, "fp8-block") ? 128 : 1;
+}
+
+static bool divides(const struct vl_job *j, uint32_t tp, bool ep)
+{
+	uint32_t unit = width_unit(j);
+	if (tp == 1)
+		return true;
+	if (!pl_shard_heads_divide(j->m, tp) || pl_round_up(j->m->n_vocab, 64) % tp)
+		return false;
+	for (uint32_t i = 0; i < j->m->n_layers; i++) {
+		const struct pl_layer *l = &j->m->layers[i];
+		if ((l->n_ff && !even(l->n_ff, tp, unit)) || (l->n_ff_shared && !even(l->n_ff_shared, tp, unit)))
+			return false;
+		if (l->n_ff_expert && (ep ? l->n_expert < tp : !even(l->n_ff_expert, tp, unit)))
+			return false;
+	}
+	return true;
+}
+
+static bool has_experts(const struct pl_model *m)
+{
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		if (m->layers[i].n_ff_expert)
+			return true;
+	return false;
+}
+
 static int check_asked(const struct vl_job *j, struct pl_err *err)
 {
 	const struct pl_params *p = j->p;
@@ -236,6 +283,10 @@ static int check_asked(const struct vl_job *j, struct pl_err *err)
 	if (p->tensor_parallel && !pl_shard_heads_divide(j->m, p->tensor_parallel))
 		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel", "%u ranks do not divide the %u attention heads of %s",
 		               p->tensor_parallel, j->m->n_layers ? j->m->layers[0].n_head : 0, j->m->name);
+	if (p->tensor_parallel && !divides(j, p->tensor_parallel, p->expert_parallel))
+		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel",
+		               "%u ranks cut a matrix of %s where its kernels cannot: widths must be whole multiples of %u%s", p->tensor_parallel,
+		               j->m->name, width_unit(j), has_experts(j->m) && !p->expert_parallel ? pl_tr(" (or deal whole experts: --expert-parallel)") : "");
 	if (p->pipeline_parallel > j->m->n_layers)
 		return pl_fail(err, PL_ERR_RANGE, "--pipeline-parallel", "%u stages asked of %u layers", p->pipeline_parallel,
 		               j->m->n_layers);
@@ -263,9 +314,11 @@ int vl_choose(struct vl_job *j, struct vl_answer *ret, struct pl_err *err)
 		return pl_fail(err, PL_ERR_NOMEM, j->m->name, "out of memory while planning");
 	for (uint32_t pp = 1; pp <= n; pp++)
 		for (uint32_t tp = 1; tp * pp * dp <= n; tp++) {
-			*x = (struct vl_answer){.place = {.tp = tp, .pp = pp, .dp = dp}};
+			/* whole experts only where their width cannot be cut */
+			bool ep = j->p->expert_parallel || (!divides(j, tp, false) && has_experts(j->m));
+			*x = (struct vl_answer){.place = {.tp = tp, .pp = pp, .dp = dp, .ep = ep}};
 			if (!wanted(j->p->tensor_parallel, tp) || !wanted(j->p->pipeline_parallel, pp) || pp > j->m->n_layers ||
-			    !pl_shard_heads_divide(j->m, tp) || !pick_devices(j, &x->place))
+			    !divides(j, tp, ep) || !pick_devices(j, &x->place))
 				continue;
 			if (!j->p->tensor_parallel && !one_host_a_group(j, &x->place))
 				continue;

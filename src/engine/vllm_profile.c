@@ -26,12 +26,13 @@ uint64_t vl_context(const struct pl_device *d)
 /* Bytes of a token while one layer runs, 16-bit values: residual, its normed copy and the result beside the widest inner
  * tensors, gate and up with their product. 6 × (hidden + intermediate) on one rank: 2.06 of 2.07 GiB and 2.99 of 2.99 GiB
  * measured for Llama 3.1 8B at 20,000 and 29,000 tokens (data/measurements/serving_memory.csv M037, M038). */
-static uint64_t ffn_token_bytes(const struct vl_job *j, const struct pl_layer *l, uint32_t tp)
+static uint64_t ffn_token_bytes(const struct vl_job *j, const struct vl_place *pl, const struct pl_layer *l)
 {
+	uint32_t tp = pl->tp;
 	uint64_t h = j->m->n_embd, dense = pl_ceil_div(pl_max_u64(l->n_ff, l->n_ff_shared), tp);
 	uint64_t inner = l->ffn == PL_FFN_PLAIN ? 2 * dense : 3 * dense;
 	if (l->ffn == PL_FFN_MOE) { /* outputs of the first matrix and of the second share a buffer; the activated half its own */
-		uint64_t wide = pl_ceil_div(l->n_ff_expert, j->p->expert_parallel ? 1 : tp);
+		uint64_t wide = pl_ceil_div(l->n_ff_expert, pl->ep ? 1 : tp);
 		uint64_t routed = pl_sat_mul(l->n_expert_used, pl_max_u64(2 * wide, h) + wide);
 		inner = pl_max_u64(inner, routed);
 	}
@@ -56,7 +57,7 @@ static uint64_t forward_bytes(const struct vl_job *j, const struct vl_answer *x,
 	uint64_t most = 0;
 	for (uint32_t i = s->first_layer; i < s->end_layer; i++) {
 		const struct pl_layer *l = &j->m->layers[i];
-		most = pl_max_u64(most, pl_max_u64(ffn_token_bytes(j, l, x->place.tp), mixer_token_bytes(j, l, x->place.tp)));
+		most = pl_max_u64(most, pl_max_u64(ffn_token_bytes(j, &x->place, l), mixer_token_bytes(j, l, x->place.tp)));
 	}
 	return pl_sat_mul(most, x->max_num_batched_tokens);
 }
@@ -117,7 +118,7 @@ static uint64_t expert_workspace(const struct vl_job *j, const struct vl_answer 
 	uint64_t most = 0, h = j->m->n_embd;
 	for (uint32_t i = s->first_layer; i < s->end_layer && j->rules.version >= 1700; i++) {
 		const struct pl_layer *l = &j->m->layers[i];
-		uint64_t wide = pl_ceil_div(l->n_ff_expert, j->p->expert_parallel ? 1 : x->place.tp);
+		uint64_t wide = pl_ceil_div(l->n_ff_expert, x->place.ep ? 1 : x->place.tp);
 		uint64_t row = pl_sat_mul(l->n_expert_used, pl_max_u64(wide, h) + pl_max_u64(2 * wide, h));
 		if (l->ffn == PL_FFN_MOE)
 			most = pl_max_u64(most, pl_sat_mul(2 * row, x->max_num_batched_tokens));

@@ -339,6 +339,44 @@ static void ranks_fit_and_divide(void **state)
 	pl_arena_free(a);
 }
 
+/* Qwen3 235B in FP8 blocks: an eighth of 1536 is 192, not whole blocks of 128; a quarter is. */
+static void experts_that_cannot_be_cut_are_dealt_out(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_model *m = load(a, "Qwen/Qwen3-235B-A22B-FP8", NULL);
+	struct pl_params p = params(8192);
+	struct pl_layout l = lay(a, m, "8x h100-sxm", &p);
+	assert_true(l.fits);
+	assert_int_equal(p.tensor_parallel, 8);
+	assert_true(p.expert_parallel);
+	struct pl_err err = {0};
+	p = params(8192);
+	p.tensor_parallel = 8;
+	assert_int_equal(vllm()->layout(a, load(a, "Qwen/Qwen3-32B", "awq-int4"), machine(a, "8x h100-sxm"), &p, &l, &err), 0);
+	assert_false(p.expert_parallel);
+	pl_arena_free(a);
+}
+
+/* DeepSeek's own draft layer: its experts and attention load beside the trunk and cache a row of 576 more in every token. */
+static void a_draft_layer_costs_weights_and_cache(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_model *m = load(a, "deepseek-ai/DeepSeek-R1", NULL);
+	struct pl_params p = params(8192), q = params(8192);
+	p.tensor_parallel = q.tensor_parallel = 8;
+	p.kv_cache_memory_bytes = q.kv_cache_memory_bytes = UINT64_C(20) << 30;
+	q.draft.mtp = true;
+	struct pl_layout without = lay(a, m, "8x h200-sxm", &p), with = lay(a, m, "8x h200-sxm", &q);
+	uint64_t more = with.devices[0].model_bytes - without.devices[0].model_bytes;
+	/* 256 experts of 3 × 7168 × 2048 bytes over 8 ranks, attention and projections beside them: 1.32 to 1.6 GiB */
+	assert_true(more > 256ull * 3 * 7168 * 2048 / 8 && more < 256ull * 3 * 7168 * 2048 / 8 + (300 << 20));
+	assert_int_equal(with.num_gpu_blocks.value, (UINT64_C(20) << 30) / (16 * 62 * 576 * 2));
+	assert_int_equal(without.num_gpu_blocks.value, (UINT64_C(20) << 30) / (16 * 61 * 576 * 2));
+	pl_arena_free(a);
+}
+
 /* ---- support and launch line ---------------------------------------------------------------------------------------- */
 
 static enum pl_support supports(struct pl_arena *a, const char *model, const char *quant, const char *hw)
@@ -438,6 +476,8 @@ int main(void)
 	    cmocka_unit_test(it_refuses_when_one_sequence_has_no_room),
 	    cmocka_unit_test(windows_stop_growing),
 	    cmocka_unit_test(ranks_fit_and_divide),
+	    cmocka_unit_test(experts_that_cannot_be_cut_are_dealt_out),
+	    cmocka_unit_test(a_draft_layer_costs_weights_and_cache),
 	    cmocka_unit_test(kernels_decide_what_runs_where),
 	    cmocka_unit_test(the_launch_line_says_what_was_planned),
 	    cmocka_unit_test(impossible_requests_are_named),

@@ -119,12 +119,11 @@ static void cut_layers(struct pl_arena *a, struct pl_command *cmd, const struct 
 			            p->n_gpu_layers, all);
 		p->n_gpu_layers = all;
 	}
-	if (p->n_cpu_moe > 0 && !has_experts(m)) {
-		pl_note_add(a, &cmd->notes, PL_NOTE_WARNING, "the model has no experts that could stay on the CPU: the flag changes nothing");
-		p->n_cpu_moe = 0;
-	} else if (p->n_cpu_moe > layers) {
+	if (p->n_cpu_moe > 0 && !has_experts(m)) /* llama_context.cpp: has_tensor_overrides() */
+		pl_note_add(a, &cmd->notes, PL_NOTE_WARNING, "the model has no experts that could stay on the CPU: the flag only keeps batches from "
+		            "being pipelined over several GPUs");
+	if (p->n_cpu_moe > layers)
 		p->n_cpu_moe = layers;
-	}
 	if (p->draft.n_gpu_layers == INT32_MAX && p->draft.model)
 		p->draft.n_gpu_layers = (int32_t)p->draft.model->n_layers + 1;
 	if (p->draft.model && p->draft.n_cpu_moe > (int32_t)p->draft.model->n_layers)

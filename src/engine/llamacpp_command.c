@@ -107,8 +107,9 @@ static const char *model_file(struct pl_arena *a, const struct pl_model *m, cons
 
 static void put_model(struct words *w, const struct pl_model *m, const char *ref)
 {
-	if (m->format == PL_FORMAT_GGUF && !strncmp(ref, "hf:", 3)) { /* hf:owner/repo or hf:owner/repo:file */
+	if (m->format == PL_FORMAT_GGUF && !strncmp(ref, "hf:", 3)) { /* hf:owner/repo[:precision] or hf:owner/repo:file */
 		const char *colon = strchr(ref + 3, ':');
+		colon = colon && strstr(colon, ".gguf") ? colon : NULL;
 		put(w, "-hf");
 		put(w, pl_arena_strndup(w->a, ref + 3, colon ? (size_t)(colon - ref - 3) : strlen(ref + 3)));
 		if (colon) {
@@ -139,7 +140,7 @@ static void put_split(struct words *w, const struct pl_machine *hw, const struct
 		if (hw->devices[i].node)
 			continue;
 		any |= p->tensor_split[i] > 0;
-		text = pl_arena_printf(w->a, "%s%s%g", text, *text ? "," : "", p->tensor_split[i]);
+		text = pl_arena_printf(w->a, "%s%s%.9g", text, *text ? "," : "", p->tensor_split[i]);
 	}
 	if (any && p->split_mode != PL_SPLIT_NONE) {
 		put(w, "-ts");
@@ -165,6 +166,59 @@ static void put_cache(struct words *w, const struct pl_params *p)
 		put(w, "--no-kv-offload");
 }
 
+/* Tensors sent elsewhere by name: one flag, as the program keeps only the last. */
+static void put_overrides(struct words *w, const struct pl_params *p)
+{
+	const char *text = "";
+	for (uint32_t i = 0; i < p->n_overrides && text; i++)
+		text = pl_arena_printf(w->a, "%s%s%s=%s", text, i ? "," : "", p->overrides[i].pattern, p->overrides[i].buffer);
+	if (p->n_overrides) {
+		put(w, "-ot");
+		put(w, text);
+	}
+	if (p->no_repack)
+		put(w, "--no-repack");
+	if (p->no_host)
+		put(w, "--no-host");
+	if (p->no_op_offload)
+		put(w, "--no-op-offload");
+}
+
+static void put_second_models(struct words *w, const struct pl_params *p, bool gpu)
+{
+	const struct pl_draft *d = &p->draft;
+	if (d->mtp) {
+		put(w, "--spec-type");
+		put(w, "draft-mtp");
+	}
+	if (d->ref) {
+		bool hub = !strncmp(d->ref, "hf:", 3);
+		put(w, hub ? "-hfd" : "-md");
+		put(w, hub ? d->ref + 3 : d->ref);
+	}
+	if (d->ref && gpu && d->n_gpu_layers >= 0)
+		put_u64(w, "-ngld", (uint64_t)d->n_gpu_layers);
+	if (d->ref && d->n_cpu_moe > 0)
+		put_u64(w, "--spec-draft-n-cpu-moe", (uint64_t)d->n_cpu_moe);
+	if ((d->ref || d->mtp) && d->type_k && d->type_k != PL_DTYPE_F16) {
+		put(w, "-ctkd");
+		put(w, pl_dtype_name(d->type_k));
+	}
+	if ((d->ref || d->mtp) && d->type_v && d->type_v != PL_DTYPE_F16) {
+		put(w, "-ctvd");
+		put(w, pl_dtype_name(d->type_v));
+	}
+	if ((d->ref || d->mtp) && d->n_max)
+		put_u64(w, "--spec-draft-n-max", d->n_max);
+	if (p->mmproj_ref) {
+		bool remote = !strncmp(p->mmproj_ref, "https://", 8) || !strncmp(p->mmproj_ref, "http://", 7);
+		put(w, remote ? "-mmu" : "-mm");
+		put(w, p->mmproj_ref);
+	}
+	if (p->mmproj_ref && p->mmproj_on_cpu)
+		put(w, "--no-mmproj-offload");
+}
+
 int ll_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
                const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
 {
@@ -188,6 +242,8 @@ int ll_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 		put(&w, p->flash_attn ? "on" : "off");
 	}
 	put_cache(&w, p);
+	put_overrides(&w, p);
+	put_second_models(&w, p, gpu);
 	if (p->n_batch != 2048)
 		put_u64(&w, "-b", p->n_batch);
 	if (p->n_ubatch != 512)

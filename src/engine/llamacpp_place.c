@@ -238,7 +238,8 @@ static void search(struct search *s)
 	const struct ll_job *j = s->j;
 	uint32_t all = j->n_all + 1;
 	bool moe_free = j->p->n_cpu_moe == PL_AUTO && j->has_experts;
-	uint32_t moe = j->p->n_cpu_moe > 0 ? (uint32_t)j->p->n_cpu_moe : 0;
+	/* a model without experts keeps the number: the rule alone stops llama.cpp from pipelining batches */
+	uint32_t moe = j->p->n_cpu_moe > 0 ? (uint32_t)pl_min_u64((uint32_t)j->p->n_cpu_moe, j->m->n_layers) : 0;
 	bool layers_free = j->p->n_gpu_layers == PL_AUTO;
 	uint32_t layers = layers_free ? all : (uint32_t)pl_min_u64((uint32_t)j->p->n_gpu_layers, all);
 	/* what is reported when nothing holds: everything asked for on the devices */

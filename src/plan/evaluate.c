@@ -30,11 +30,11 @@ static bool any_weights_on_gpu(const struct pl_layout *l)
 
 static bool cpu_computes_layers(const struct pl_trial *t, const struct pl_layout *l)
 {
-	if (t->params.n_cpu_moe > 0)
-		return true;
-	for (uint32_t i = 0; l->layer_device && i < t->model->n_layers; i++)
-		if (l->layer_device[i] < 0)
+	for (uint32_t i = 0; l->layer_device && i < t->model->n_layers; i++) {
+		bool experts = t->model->layers && t->model->layers[i].n_expert;
+		if (l->layer_device[i] < 0 || (experts && (int64_t)i < t->params.n_cpu_moe))
 			return true;
+	}
 	return false;
 }
 

@@ -400,7 +400,7 @@ static void contexts_are_shared_as_the_engine_does(void **state)
 	assert_int_equal(settled("llama-server -m m -ngl 99", 8192).n_gpu_layers, 5);
 	assert_int_equal(settled("llama-server -m m -fit off", 8192).n_gpu_layers, 5);
 	assert_int_equal(settled("llama-server -m m", 8192).n_gpu_layers, PL_AUTO);
-	assert_int_equal(settled("llama-server -m m -cmoe", 8192).n_cpu_moe, 0); /* no experts */
+	assert_int_equal(settled("llama-server -m m -cmoe", 8192).n_cpu_moe, 4);
 	assert_true(settled("llama-server -m m -ts 1,2,3", 8192).tensor_split[2] == 0);
 }
 

@@ -45,8 +45,9 @@ void pl_help_program(FILE *out, int columns)
 	for (const struct pl_cmd *c = pl_commands; c->name; c++) {
 		int n = (int)strlen(c->name) + 1 + (int)strlen(c->arguments);
 		(void)fprintf(out, "  %s %s", c->name, c->arguments);
-		spaces(out, 34 - n);
-		(void)fputs(n >= 34 ? " " : "", out);
+		if (n > 33) /* too long to stand beside its summary */
+			(void)fputc('\n', out);
+		spaces(out, n > 33 ? 36 : 34 - n);
 		wrapped(out, _(c->summary), 36, columns);
 	}
 	(void)fputc('\n', out);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs transcripts and compares what is printed. A transcript shows a command and its output as a terminal would:
 
-    $ plimsoll show gpu 9090
+    $ plimsoll show gpu 9090            (lines that begin with "> " go on with the command)
     plimsoll: 9090: no GPU is called '9090'; near are …
     [exit 3]
 
@@ -62,9 +62,9 @@ def replay(shell, lines):
         command = lines[i][2:]
         out.append(lines[i])
         i += 1
-        while command.endswith("\\") and i < len(lines):
+        while i < len(lines) and lines[i].startswith("> "):
             out.append(lines[i])
-            command = command[:-1] + lines[i].removeprefix("> ")
+            command += "\n" + lines[i][2:]
             i += 1
         used.add(command)
         out += shell.run(command)[0]

@@ -124,12 +124,53 @@ static int by_metric(const void *x, const void *y, void *data)
 	return (a->order > b->order) - (a->order < b->order);
 }
 
+/* ---- intervals ------------------------------------------------------------------------------------------------------ */
+
+/* The first class of a prediction: the engine, where a kind states it first. */
+static bool same_first_class(const struct pl_prediction *a, const struct pl_prediction *b)
+{
+	size_t n = strcspn(a->classes, ";");
+	return a->metric == b->metric && n == strcspn(b->classes, ";") && !strncmp(a->classes, b->classes, n);
+}
+
+/* Predictions that state no interval get one from the others of their metric and engine: the error that 80 % of those stay
+ * below, never their own (a jackknife: rows of a group too small for it get none). */
+static void add_intervals(struct pl_validator *v, double *work)
+{
+	enum { LEAST = 5, MOST = 20000 /* each row looks at all others */ };
+	for (uint32_t i = 0; i < v->n_kept && v->n_kept <= MOST; i++) {
+		struct pl_prediction *p = &v->kept[i];
+		uint32_t n = 0;
+		if (p->status != PL_PREDICTED || isfinite(p->low) || isfinite(p->high))
+			continue;
+		for (uint32_t k = 0; k < v->n_kept; k++) {
+			const struct pl_prediction *q = &v->kept[k];
+			if (k != i && q->status == PL_PREDICTED && q->id != p->id && same_first_class(p, q))
+				work[n++] = fabs(q->predicted - q->measured) / fabs(q->predicted > 0 ? q->predicted : q->measured);
+		}
+		if (n < LEAST)
+			continue;
+		double off = fabs(p->predicted) * pl_quantile(work, n, 0.8);
+		work[v->n_kept + i] = off;
+	}
+	for (uint32_t i = 0; i < v->n_kept; i++) { /* only now: an interval given above must not tell the next row from it */
+		struct pl_prediction *p = &v->kept[i];
+		if (p->status != PL_PREDICTED || isfinite(p->low) || isfinite(p->high) || !(work[v->n_kept + i] >= 0))
+			continue;
+		p->low = p->predicted - work[v->n_kept + i];
+		p->high = p->predicted + work[v->n_kept + i];
+	}
+}
+
 static bool summarise_accuracy(struct pl_validator *v, struct pl_arena *scratch)
 {
 	struct bins b = {.a = scratch};
 	double *work = PL_NEW_N(scratch, double, 2 * (uint64_t)v->n_kept + 1);
 	if (!work || !sort_into_bins(v, &b))
 		return false;
+	for (uint32_t i = 0; i < 2 * v->n_kept; i++)
+		work[i] = -1;
+	add_intervals(v, work);
 	struct bin *sorted = PL_NEW_N(scratch, struct bin, (uint64_t)b.n + 1);
 	struct pl_accuracy *out = PL_NEW_N(v->a, struct pl_accuracy, (uint64_t)b.n + 1);
 	if (!sorted || !out)

@@ -63,7 +63,8 @@ uint64_t pl_vrow_whole(struct pl_vrow *r, const char *column, uint64_t least, ui
 struct pl_prediction *pl_vrow_measured(struct pl_vrow *r, const char *metric, const char *column, double scale);
 /* A measured number made of several cells. resolution: half the last printed digit, in the metric's unit, 0 unknown. */
 struct pl_prediction *pl_vrow_measured_value(struct pl_vrow *r, const char *metric, double measured, double resolution);
-/* NULL is fine. low and high: the 80 % interval, NAN where none is stated. */
+/* NULL is fine. low and high: the 80 % interval; NAN: made from the errors of the other rows
+ * of the same metric and first class. */
 void pl_vrow_predict(struct pl_prediction *p, double predicted, double low, double high);
 /* By a stated rule (docs/validation.md) the measurement is not what the row says; it stays in the rows, out of the errors. */
 void pl_vrow_flag(struct pl_vrow *r, struct pl_prediction *p, const char *fmt, ...) PL_PRINTF(3, 4);

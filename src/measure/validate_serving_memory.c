@@ -293,7 +293,7 @@ static bool make_params(struct start *x)
 static void predict(struct start *x, const struct pl_layout *l)
 {
 	const struct pl_use *u = &l->devices[0];
-	struct pl_prediction *pool[] = {x->cache, x->tokens, x->concurrency};
+	struct pl_prediction *parts[] = {x->cache, x->tokens, x->concurrency};
 	if (!*pl_vrow_text(x->r, "tp")) {
 		pl_vrow_reason(x->r, "the number of ranks is not stated");
 		return;
@@ -305,12 +305,14 @@ static void predict(struct start *x, const struct pl_layout *l)
 		x->no_pool = pl_tr("the share of the card is not stated");
 	if (!x->no_pool)
 		pl_vrow_predict(x->activation, (double)u->compute_bytes, NAN, NAN);
-	for (size_t i = 0; i < sizeof pool / sizeof *pool && x->no_pool; i++)
-		if (pool[i] && pool[i]->status == PL_UNMAPPED)
-			pool[i]->reason = x->no_pool;
+	for (size_t i = 0; i < sizeof parts / sizeof *parts && x->no_pool; i++)
+		if (parts[i] && parts[i]->status == PL_UNMAPPED)
+			parts[i]->reason = x->no_pool;
 	if (x->no_pool)
 		return;
-	pl_vrow_predict(x->cache, (double)u->kv_bytes, NAN, NAN);
+	/* where one sequence does not fit, the plan counts what it asks for; the log counts what there is */
+	uint64_t pool = l->fits || !l->kv_cache_tokens.known ? u->kv_bytes : pl_sat_mul(l->kv_cache_tokens.value, l->kv_bytes_per_token);
+	pl_vrow_predict(x->cache, (double)pool, NAN, NAN);
 	if (l->kv_cache_tokens.known)
 		pl_vrow_predict(x->tokens, (double)l->kv_cache_tokens.value, NAN, NAN);
 	if (l->max_concurrency > 0)

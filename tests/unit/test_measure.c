@@ -116,6 +116,59 @@ static void classes_are_summed_up(void **state)
 	pl_arena_free(v.a);
 }
 
+/* Errors of the predicted value: 0.1, 0.2, 0.3, 0.4, 0.5 and 2. Each row's interval is the 0.8 quantile of the other five,
+ * position 3.2: for the last row 0.4 + 0.2 × 0.1 = 0.42, for the first 0.5 + 0.2 × 1.5 = 0.8. */
+static void intervals_come_from_the_other_rows(void **state)
+{
+	static const double measured[] = {110, 120, 130, 140, 150, 300};
+	struct pl_prediction p[7];
+	(void)state;
+	for (int i = 0; i < 6; i++)
+		p[i] = (struct pl_prediction){.id = (const char *[]){"a", "b", "c", "d", "e", "f"}[i], .metric = "m", .classes = "engine=x;q=1",
+		                              .measured = measured[i], .predicted = 100, .low = NAN, .high = NAN};
+	p[6] = p[0]; /* another engine has no group */
+	p[6].classes = "engine=xy;q=1";
+	struct pl_validator v = {.a = pl_arena_new(0), .kept = p, .n_kept = 7};
+	assert_true(pl_validation_summarise(&v));
+	assert_float_equal(p[5].low, 58, 1e-9);
+	assert_float_equal(p[5].high, 142, 1e-9);
+	assert_float_equal(p[0].low, 20, 1e-9);
+	assert_float_equal(p[0].high, 180, 1e-9);
+	assert_true(isnan(p[6].low));
+	assert_int_equal(v.out.accuracy[0].n_interval, 6);
+	assert_float_equal(v.out.accuracy[0].interval_coverage_frac, 5.0 / 6, 1e-12); /* 300 is outside 58 to 142 */
+	pl_arena_free(v.a);
+}
+
+static void names_are_read(void **state)
+{
+	static const struct {
+		const char *text, *base, *quant;
+		bool own;
+	} cases[] = {
+	    {"Qwen3.6-35B-A3B-UD-IQ4_NL-00001-of-00002.gguf", "Qwen3.6-35B-A3B", "iq4_nl", true},
+	    {"DeepSeek-R1.Q8_0-00001-of-00015.gguf", "DeepSeek-R1", "q8_0", false},
+	    {"qwen2.5-coder:7b-instruct-q8_0", "qwen2.5-coder:7b-instruct", "q8_0", false},
+	    {"Qwen3-235B-A22B-128K-Q6_K-00001-of-00004.gguf", "Qwen3-235B-A22B", "q6_k", false},
+	    {"GLM-4.6-THIREUS-BF16-SPECIAL_TENSOR-00001-of-01762.gguf", "GLM-4.6", "bf16", true},
+	    {"junk.bin", "junk.bin", "", false},
+	    {"", "", "", false},
+	    {"Q4_K_M", "Q4_K_M", "", false},
+	};
+	struct pl_model_name n;
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		pl_model_name_read(cases[i].text, &n);
+		assert_string_equal(n.base, cases[i].base);
+		assert_string_equal(n.quant, cases[i].quant);
+		assert_int_equal(n.own_mixture, cases[i].own);
+	}
+	pl_model_name_read("Huihui-Qwen3.5-35B-A3B-Claude-4.6-Opus-abliterated-Q4_K_M.gguf", &n);
+	assert_string_equal(pl_model_name_find(&n)->id, "Qwen/Qwen3.5-35B-A3B");
+	pl_model_name_read("DeepSeek-R1-DRAFT-0.6B-128k-Q4_0.gguf", &n); /* losing its size would make it another model */
+	assert_null(pl_model_name_find(&n));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -123,6 +176,8 @@ int main(void)
 	    cmocka_unit_test(what_is_no_table_is_refused),
 	    cmocka_unit_test(quantiles_lie_between_neighbours),
 	    cmocka_unit_test(classes_are_summed_up),
+	    cmocka_unit_test(intervals_come_from_the_other_rows),
+	    cmocka_unit_test(names_are_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 extern const struct pl_engine pl_engine_llamacpp;
 extern const struct pl_engine pl_engine_vllm;
 extern const struct pl_engine pl_engine_sglang;
+extern const struct pl_engine pl_engine_tensorrt_llm;
 extern const struct pl_engine pl_engine_transformers;
 
 #endif

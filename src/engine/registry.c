@@ -12,6 +12,7 @@ static const struct pl_engine *const engines[] = {
     &pl_engine_llamacpp,
     &pl_engine_vllm,
     &pl_engine_sglang,
+    &pl_engine_tensorrt_llm,
     &pl_engine_transformers,
     NULL,
 };

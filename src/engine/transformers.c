@@ -377,7 +377,8 @@ static void add_notes(const struct tf_job *j, const struct tf_sum *s, struct pl_
 	if (j->chunk == j->n_ctx)
 		pl_note_add(j->a, &out->notes, PL_NOTE_INFO,
 		            "the peak is that of a prompt as long as the context; prefill_chunk_size (--max-num-batched-tokens) lowers it");
-	if (bnb && j->rules.stacked_experts && j->largest_stack_bytes && j->m->format == PL_FORMAT_CONFIG)
+	if (bnb && j->rules.stacked_experts && j->largest_stack_bytes && j->m->format == PL_FORMAT_CONFIG &&
+	    !j->m->quant_stored)
 		pl_note_add(j->a, &out->notes, PL_NOTE_WARNING,
 		            "bitsandbytes leaves the experts in 16 bit: Transformers 5 stacks them in one parameter");
 	if (bnb && j->n_gpus && !s->all_on_gpu)

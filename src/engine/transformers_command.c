@@ -1,9 +1,9 @@
 /* `transformers serve` where it loads exactly what was planned, else a line of Python that does. */
 #include <string.h>
-#include <strings.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
+#include "engine/serving.h"
 #include "engine/transformers.h"
 
 enum { MAX_WORDS = 24 };
@@ -30,11 +30,11 @@ static bool before_ampere(const struct pl_machine *hw)
 	return false;
 }
 
-/* The user asked for it by name, so the checkpoint is plain: config.json's own schemes are named otherwise. */
+/* bitsandbytes quantises while loading; a checkpoint that is stored so says it itself. */
 static bool quantises(const struct pl_model *m)
 {
-	const char *q = m->quant_name;
-	return q && (!strcasecmp(q, "nf4") || !strcasecmp(q, "bnb-nf4") || !strcasecmp(q, "int8") || !strcasecmp(q, "bnb-int8"));
+	enum tf_scheme s = tf_scheme_of(m);
+	return (s == TF_BNB_INT8 || s == TF_BNB_4BIT) && m->format == PL_FORMAT_CONFIG && !m->quant_stored;
 }
 
 static void serve(struct line *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw,
@@ -158,8 +158,7 @@ int tf_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
 	bool plain = p->n_seq == 1 && (p->device_map_auto || !hw->n_devices) && !p->offload_folder && !p->max_num_batched_tokens &&
 	             p->type_k != PL_DTYPE_I8 && p->type_k != PL_DTYPE_INT4 && !m->is_embedding && !p->engine_version;
-	if (!strncmp(model_ref, "hf:", 3))
-		model_ref += 3;
+	model_ref = sv_model_word(a, m, model_ref, quantises(m));
 	if (plain)
 		serve(&line, m, model_ref, hw, p);
 	else

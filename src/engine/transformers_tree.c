@@ -17,7 +17,7 @@ static bool is_expert_matrix(const struct pl_tensor *t)
 static bool stays_plain(const struct tf_job *j, const struct pl_tensor *t)
 {
 	bool bnb = j->scheme == TF_BNB_INT8 || j->scheme == TF_BNB_4BIT;
-	return bnb && j->rules.stacked_experts && j->m->format == PL_FORMAT_CONFIG && is_expert_matrix(t);
+	return bnb && j->rules.stacked_experts && j->m->format == PL_FORMAT_CONFIG && !j->m->quant_stored && is_expert_matrix(t);
 }
 
 /* Floats of 8 and 4 bits compute from a compute capability on; below it, and on a CPU, the weights are unpacked to 16 bit while

@@ -1,0 +1,351 @@
+/* TensorRT-LLM with its PyTorch backend (1.x): the engine's row, its pool and its answer. Rules:
+ * tensorrt_llm/_torch/pyexecutor/_util.py (KvCacheCreator: a run of max_num_tokens is measured, and a fraction of what it leaves
+ * becomes the pool), resource_manager.py (blocks), llmapi/llm_args.py and commands/serve.py (defaults). */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/checked.h"
+#include "engine/engines.h"
+#include "engine/serving.h"
+#include "memory/cache.h"
+
+static const uint64_t MIB = 1024 * 1024;
+
+enum { DEFAULT_BATCH = 2048, DEFAULT_TOKENS = 8192, DEFAULT_BLOCK = 32, GRAPH_BATCH = 128 };
+static const double DEFAULT_FRAC = 0.9;
+
+static const enum pl_dtype kv_types[] = {PL_DTYPE_F8_E4M3, PL_DTYPE_UNKNOWN};
+
+/* ---- what the measured run leaves ---------------------------------------------------------------------------------- */
+
+/* Beside weights and activations, in MiB and as a share of the weights: fitted to 72 largest batches measured on H100 and GB300
+ * with 1, 2 and 4 ranks (Llama 3.1 8B in 16 bit, Qwen3 32B in FP8, prompts of 2048 and 4096; ai-dynamo/aiconfigurator
+ * tests/integration/test_trtllm_kv_cache_capacity.py). Median error 0.0 %, 90 % below 0.3 %; with either model or either
+ * card and model left out of the fit, 90 % below 1.4 %. The share stands for what the allocator keeps after loading; the part between ranks
+ * for NCCL and the regions of the fused all-reduce, which grow by as much with each doubling. */
+static const struct {
+	uint64_t card, blackwell, two_ranks, doubling;
+	double weights_frac;
+} fitted = {825, 2259, 2037, 1325, 0.102};
+
+static uint64_t between_ranks(uint32_t ranks)
+{
+	uint64_t mib = ranks > 1 ? fitted.two_ranks : 0;
+	for (uint32_t n = 2; n < ranks; n *= 2)
+		mib += fitted.doubling;
+	return mib;
+}
+
+static uint64_t beside(const struct sv_job *j, const struct sv_place *pl, uint64_t weights)
+{
+	uint64_t mib = (j->capability >= 10 ? fitted.blackwell : fitted.card) + between_ranks(pl->tp);
+	if (pl->pp > 1) /* NCCL between stages: 342 MiB (nccl_mem of aiconfigurator's systems) */
+		mib += 342;
+	return pl_sat_add(mib * MIB, (uint64_t)((double)weights * fitted.weights_frac));
+}
+
+/* Batches 1, 2, 4 and by 8 up to 128 are captured, after the pool is made, in what the fraction leaves. */
+static uint64_t graphs(const struct sv_answer *x, const struct pl_shard_stage *s)
+{
+	uint64_t n = x->graph_batch >= 8 ? 3 + x->graph_batch / 8 : x->graph_batch, layers = s->end_layer - s->first_layer;
+	return pl_sat_mul(n, layers * MIB * 3 / 5);
+}
+
+/* ---- pools -------------------------------------------------------------------------------------------------------- */
+
+/* Every layer is cached at full length: attention windows shorten nothing unless max_attention_window is set. */
+static void cells(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s, struct sv_rank *k)
+{
+	uint32_t tp = pl->tp / pl->attn_groups;
+	for (uint32_t i = s->first_layer; i < s->end_layer; i++) {
+		struct pl_cache_row row = pl_shard_cache_row(&j->m->layers[i], tp);
+		struct pl_state_row st = pl_shard_state_row(&j->m->layers[i], tp);
+		uint64_t bytes = pl_sat_mul(pl_sat_add(row.k_elems, row.v_elems), j->kv_elem_bytes);
+		if (row.indexer_elems)
+			bytes = pl_sat_add(bytes, row.indexer_elems + row.indexer_elems / 128 * 4);
+		k->cell_bytes = pl_sat_add(k->cell_bytes, bytes);
+		k->state_bytes = pl_sat_add(k->state_bytes, pl_sat_add(pl_sat_mul(st.conv_elems, 2), pl_sat_mul(st.state_elems, 4)));
+	}
+	if (s->has_mtp && j->m->n_layers_mtp && s->end_layer > s->first_layer)
+		k->cell_bytes = pl_sat_add(k->cell_bytes, k->cell_bytes / (s->end_layer - s->first_layer) * j->m->n_layers_mtp);
+}
+
+static void pools(const struct sv_job *j, struct sv_answer *x, uint64_t rest, struct sv_rank *k)
+{
+	k->sequences = UINT64_MAX;
+	if (k->state_bytes) { /* a state for every sequence of the batch is there from the start */
+		uint64_t most = k->cell_bytes ? rest / 2 / k->state_bytes : rest / k->state_bytes;
+		uint64_t n = j->p->max_num_seqs ? j->p->max_num_seqs : pl_min_u64(x->max_seqs, most);
+		k->state_pool_bytes = pl_sat_mul(n, k->state_bytes);
+		k->sequences = n;
+		k->over_bytes = pl_max_u64(k->over_bytes, pl_sat_sub(k->state_pool_bytes, rest));
+		rest = pl_sat_sub(rest, k->state_pool_bytes);
+		x->max_seqs = (uint32_t)pl_min_u64(x->max_seqs, pl_max_u64(n, 1));
+	}
+	if (!k->cell_bytes)
+		return;
+	k->tokens = rest / k->cell_bytes / x->block_tokens * x->block_tokens;
+	if (j->p->max_total_tokens)
+		k->tokens = pl_min_u64(k->tokens, j->p->max_total_tokens / x->block_tokens * x->block_tokens);
+	k->pool_bytes = pl_sat_mul(k->tokens, k->cell_bytes);
+}
+
+static void fill_rank(const struct sv_job *j, struct sv_answer *x, uint32_t r)
+{
+	struct sv_rank *k = &x->rank[r];
+	const struct pl_device *d = &j->hw->devices[x->place.device[r]];
+	struct pl_shard_stage s = sv_stage(j, &x->place, r / x->place.tp % x->place.pp);
+	uint64_t hidden = d->total_bytes - sv_visible(d);
+	uint64_t free = pl_sat_sub(j->hw->detected && d->free_known ? d->free_bytes : d->total_bytes, hidden);
+	k->weights_bytes = pl_sat_add(sv_weights(j, &x->place, &s), sv_absorbed_bytes(j, &x->place, &s));
+	k->compute_bytes = sv_forward_bytes(j, &x->place, &s, x->max_tokens);
+	uint64_t around = beside(j, &x->place, k->weights_bytes);
+	k->overhead_bytes = pl_sat_add(pl_sat_add(hidden, around), graphs(x, &s));
+	uint64_t peak = pl_sat_add(pl_sat_add(k->weights_bytes, around), k->compute_bytes);
+	k->over_bytes = pl_sat_sub(peak, free);
+	cells(j, &x->place, &s, k);
+	pools(j, x, (uint64_t)((double)pl_sat_sub(free, peak) * x->frac), k);
+}
+
+static void fill(const struct sv_job *j, struct sv_answer *x)
+{
+	const struct pl_params *p = j->p;
+	x->frac = p->gpu_memory_utilization_frac > 0 ? p->gpu_memory_utilization_frac : DEFAULT_FRAC;
+	x->max_seqs = p->max_num_seqs ? p->max_num_seqs : DEFAULT_BATCH;
+	x->max_tokens = p->max_num_batched_tokens ? p->max_num_batched_tokens : DEFAULT_TOKENS;
+	x->block_tokens = p->block_size ? p->block_size : DEFAULT_BLOCK;
+	x->graph_batch = p->enforce_eager ? 0 : p->max_cudagraph_batch ? p->max_cudagraph_batch : (uint32_t)pl_min_u64(x->max_seqs, GRAPH_BATCH);
+	for (uint32_t r = 0; r < x->place.n_ranks; r++)
+		fill_rank(j, x, r);
+}
+
+/* ---- the answer --------------------------------------------------------------------------------------------------- */
+
+static void add_notes(const struct sv_job *j, const struct sv_answer *x, struct pl_layout *out)
+{
+	struct pl_arena *a = j->a;
+	if (x->place.n_ranks < j->hw->n_devices && !j->p->tensor_parallel)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "%u of %u GPUs are used: chosen is what holds the request, with the fewest pipeline stages, then the largest cache",
+		            x->place.n_ranks, j->hw->n_devices);
+	if (sv_has_state(j->m) && !j->p->max_num_seqs)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "states are kept for the whole batch: max_batch_size is lowered to %u so that half of the pool is left for tokens",
+		            x->max_seqs);
+	if (j->capability > 0 && j->capability < 9)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "what TensorRT-LLM takes beside weights was measured on Hopper and Blackwell only");
+	if (!j->hw->ram_bytes.known)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the RAM of the machine is not stated: it is taken as large enough");
+}
+
+static void resolve(const struct sv_job *j, const struct sv_answer *x, struct pl_params *p)
+{
+	p->n_ctx_tokens = j->n_ctx;
+	p->tensor_parallel = x->place.tp;
+	p->pipeline_parallel = x->place.pp;
+	p->data_parallel = x->place.attn_groups > 1 ? x->place.attn_groups : x->place.dp;
+	p->gpu_memory_utilization_frac = x->frac;
+	p->max_num_seqs = x->max_seqs;
+	p->max_num_batched_tokens = x->max_tokens;
+	p->max_cudagraph_batch = x->graph_batch;
+}
+
+static int check_version(const char *version, struct pl_err *err)
+{
+	if (version && *version && strncmp(*version == 'v' ? version + 1 : version, "1.", 2) != 0)
+		return pl_fail(err, PL_ERR_RANGE, "--engine-version", "TensorRT-LLM %.40s is not modelled: 1.x and its PyTorch backend are", version);
+	return 0;
+}
+
+static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, struct pl_params *p,
+                  struct pl_layout *ret_layout, struct pl_err *err)
+{
+	struct sv_answer *x = PL_NEW(a, struct sv_answer);
+	struct pl_params resolved = *p;
+	struct sv_job job = {.a = a, .m = m, .hw = hw, .p = &resolved, .engine = "TensorRT-LLM", .rest_to_first = true, .fill = fill};
+	struct pl_layout out;
+	if (!x)
+		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
+	int rc = check_version(p->engine_version, err);
+	rc = rc ? rc : sv_job_init(&job, err);
+	if (!rc && job.kv_type == PL_DTYPE_F8_E5M2)
+		rc = pl_fail(err, PL_ERR_UNSUPPORTED, "--kv-type", "TensorRT-LLM's FP8 cache is f8_e4m3");
+	if (!rc && p->data_parallel > 1 && !p->dp_attention)
+		rc = pl_fail(err, PL_ERR_UNSUPPORTED, "--data-parallel", "trtllm-serve starts one replica; run it %u times behind a balancer",
+		             p->data_parallel);
+	rc = rc ? rc : sv_choose(&job, x, err);
+	rc = rc ? rc : sv_layout(&job, x, &out, err);
+	if (rc)
+		return rc;
+	add_notes(&job, x, &out);
+	resolve(&job, x, &resolved);
+	*p = resolved;
+	*ret_layout = out;
+	return 0;
+}
+
+/* ---- support ------------------------------------------------------------------------------------------------------ */
+
+/* Families of the PyTorch backend (docs, models/supported-models), by model_type. */
+static bool knows(const struct pl_model *m)
+{
+	static const char *const types[] = {"llama", "llama4", "qwen2", "qwen3", "mistral", "mixtral", "deepseek_v3", "deepseek_v32", "kimi_k2",
+	                                    "gpt_oss", "gemma3", "phi4", "nemotron", "exaone4", "glm4_moe", "minimax_m2", "hunyuan", "seed_oss",
+	                                    "starcoder2", "bert", NULL};
+	const char *type = m->hf_type ? m->hf_type : m->arch;
+	for (size_t i = 0; type && types[i]; i++)
+		if (!strncmp(type, types[i], strlen(types[i])))
+			return true;
+	return false;
+}
+
+/* Formats without a loader in the PyTorch backend (quantization support matrix of the docs). */
+static const char *no_loader(struct pl_arena *a, const struct pl_model *m)
+{
+	static const char *const none[] = {"gptq", "nf4", "int8", "bnb", "w8a8", "mxfp8", NULL};
+	for (size_t i = 0; none[i]; i++)
+		if (sv_named(m, none[i]))
+			return pl_arena_printf(a, pl_tr("TensorRT-LLM's PyTorch backend has no loader for weights in %s"), m->quant_name);
+	return sv_foreign_format(a, m, "TensorRT-LLM");
+}
+
+static double least_capability(const struct pl_model *m)
+{
+	switch (sv_main_type(m)) {
+	case PL_DTYPE_F8_E4M3:
+	case PL_DTYPE_F8_E5M2:
+		return sv_named(m, "fp8-block") ? 9.0 : 8.9;
+	case PL_DTYPE_NVFP4:
+		return 10.0;
+	case PL_DTYPE_F4:
+		return sv_named(m, "nvfp4") ? 10.0 : 9.0;
+	case PL_DTYPE_MXFP4:
+		return 9.0;
+	default:
+		return 8.0;
+	}
+}
+
+static const char *cannot(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw)
+{
+	const char *why = no_loader(a, m);
+	double have = sv_capability(hw), need = least_capability(m);
+	if (why)
+		return why;
+	if (!hw->n_devices)
+		return pl_tr("TensorRT-LLM runs on NVIDIA GPUs, and this machine has none");
+	for (uint32_t i = 0; i < hw->n_devices; i++)
+		if (hw->devices[i].vendor != PL_VENDOR_NVIDIA && hw->devices[i].vendor != PL_VENDOR_UNKNOWN)
+			return pl_arena_printf(a, pl_tr("TensorRT-LLM runs on NVIDIA GPUs only, not on %s"), hw->devices[i].name);
+	if (have > 0 && have < need)
+		return pl_arena_printf(a, pl_tr("TensorRT-LLM needs compute capability %.1f for %s weights, %s has %.1f"), need,
+		                       m->quant_name ? m->quant_name : pl_dtype_name(sv_main_type(m)), hw->devices[0].name, have);
+	return NULL;
+}
+
+static enum pl_support supports(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, const char **ret_reason)
+{
+	const char *why = cannot(a, m, hw);
+	if (why) {
+		*ret_reason = why;
+		return PL_SUPPORT_NO;
+	}
+	if (!m->arch_known || !knows(m)) {
+		*ret_reason = pl_arena_printf(a, pl_tr("'%s' is not in TensorRT-LLM's list of models"), m->hf_type ? m->hf_type : m->arch ? m->arch : "");
+		return PL_SUPPORT_UNSURE;
+	}
+	if (sv_named(m, "awq") || sv_named(m, "w4a16")) {
+		*ret_reason = pl_tr("TensorRT-LLM reads 4-bit weights from checkpoints of ModelOpt, not from those of AutoAWQ");
+		return PL_SUPPORT_UNSURE;
+	}
+	return PL_SUPPORT_YES;
+}
+
+/* ---- launch line -------------------------------------------------------------------------------------------------- */
+
+/* What has no flag in every 1.x goes into a YAML file; the options of the file win over the flags. */
+static const char *yaml(struct pl_arena *a, const struct pl_params *p)
+{
+	enum pl_dtype kv = p->type_k ? p->type_k : p->type_v;
+	const char *text = pl_arena_printf(a, "kv_cache_config: {free_gpu_memory_fraction: %g", p->gpu_memory_utilization_frac);
+	if (kv == PL_DTYPE_F8_E4M3)
+		text = pl_arena_printf(a, "%s, dtype: fp8", text);
+	if (p->block_size)
+		text = pl_arena_printf(a, "%s, tokens_per_block: %u", text, p->block_size);
+	if (p->max_total_tokens)
+		text = pl_arena_printf(a, "%s, max_tokens: %llu", text, (unsigned long long)p->max_total_tokens);
+	if (p->prefix_caching_off)
+		text = pl_arena_printf(a, "%s, enable_block_reuse: false", text);
+	text = pl_arena_printf(a, "%s}\\n", text);
+	if (p->dp_attention)
+		text = pl_arena_printf(a, "%senable_attention_dp: true\\n", text);
+	if (p->enforce_eager)
+		text = pl_arena_printf(a, "%scuda_graph_config: null\\n", text);
+	if (p->draft.mtp)
+		text = pl_arena_printf(a, "%sspeculative_config: {decoding_type: MTP, num_nextn_predict_layers: %u}\\n", text,
+		                       p->draft.n_max ? p->draft.n_max : 1);
+	return text;
+}
+
+static bool needs_yaml(const struct pl_params *p)
+{
+	enum pl_dtype kv = p->type_k ? p->type_k : p->type_v;
+	return kv == PL_DTYPE_F8_E4M3 || p->block_size || p->max_total_tokens || p->prefix_caching_off || p->dp_attention || p->enforce_eager ||
+	       p->draft.mtp;
+}
+
+static void put_flags(struct sv_words *w, const struct pl_params *p)
+{
+	sv_put_u64(w, "--tp_size", p->tensor_parallel);
+	if (p->pipeline_parallel > 1)
+		sv_put_u64(w, "--pp_size", p->pipeline_parallel);
+	if (p->expert_parallel && p->tensor_parallel > 1)
+		sv_put_u64(w, "--ep_size", p->tensor_parallel);
+	sv_put_u64(w, "--max_seq_len", p->n_ctx_tokens);
+	sv_put_u64(w, "--max_batch_size", p->max_num_seqs);
+	sv_put_u64(w, "--max_num_tokens", p->max_num_batched_tokens);
+	sv_put(w, "--kv_cache_free_gpu_memory_fraction");
+	sv_put(w, pl_arena_printf(w->a, "%g", p->gpu_memory_utilization_frac));
+}
+
+static int command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
+                   const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
+{
+	struct sv_words w = {.a = a, .w = PL_NEW_N(a, const char *, SV_MAX_WORDS)};
+	(void)hw;
+	(void)l;
+	if (!w.w)
+		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
+	if (needs_yaml(p)) { /* the file is made on the fly by the shell that runs the rest */
+		sv_put(&w, "bash");
+		sv_put(&w, "-c");
+		sv_put(&w, pl_arena_printf(a, "exec trtllm-serve \"$@\" --extra_llm_api_options <(printf \"%s\")", yaml(a, p)));
+	}
+	sv_put(&w, "trtllm-serve");
+	sv_put(&w, sv_model_word(a, m, model_ref, false));
+	sv_put(&w, "--backend");
+	sv_put(&w, "pytorch");
+	put_flags(&w, p);
+	*ret_argv = (struct pl_argv){.words = w.w, .n_words = w.n};
+	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
+}
+
+static const struct pl_server server = {
+    .host_flag = "--host",
+    .port_flag = "--port",
+    .port = 8000,
+    .health_path = "/health",
+    .metrics_path = "/prometheus/metrics",
+};
+
+const struct pl_engine pl_engine_tensorrt_llm = {
+    .id = "tensorrt-llm",
+    .aliases = "trtllm trt-llm tensorrt trt tensorrt_llm trtllm-serve",
+    .version = "1.2",
+    .supports = supports,
+    .layout = layout,
+    .command = command,
+    .kv_types = kv_types,
+    .server = &server,
+};

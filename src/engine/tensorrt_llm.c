@@ -264,13 +264,10 @@ static enum pl_support supports(struct pl_arena *a, const struct pl_model *m, co
 
 /* ---- launch line -------------------------------------------------------------------------------------------------- */
 
-/* What has no flag in every 1.x goes into a YAML file; the options of the file win over the flags. */
+/* What has no flag goes into a YAML file; the options of the file win over the flags. */
 static const char *yaml(struct pl_arena *a, const struct pl_params *p)
 {
-	enum pl_dtype kv = p->type_k ? p->type_k : p->type_v;
 	const char *text = pl_arena_printf(a, "kv_cache_config: {free_gpu_memory_fraction: %g", p->gpu_memory_utilization_frac);
-	if (kv == PL_DTYPE_F8_E4M3)
-		text = pl_arena_printf(a, "%s, dtype: fp8", text);
 	if (p->block_size)
 		text = pl_arena_printf(a, "%s, tokens_per_block: %u", text, p->block_size);
 	if (p->max_total_tokens)
@@ -278,8 +275,6 @@ static const char *yaml(struct pl_arena *a, const struct pl_params *p)
 	if (p->prefix_caching_off)
 		text = pl_arena_printf(a, "%s, enable_block_reuse: false", text);
 	text = pl_arena_printf(a, "%s}\\n", text);
-	if (p->dp_attention)
-		text = pl_arena_printf(a, "%senable_attention_dp: true\\n", text);
 	if (p->enforce_eager)
 		text = pl_arena_printf(a, "%scuda_graph_config: null\\n", text);
 	if (p->draft.mtp)
@@ -290,9 +285,7 @@ static const char *yaml(struct pl_arena *a, const struct pl_params *p)
 
 static bool needs_yaml(const struct pl_params *p)
 {
-	enum pl_dtype kv = p->type_k ? p->type_k : p->type_v;
-	return kv == PL_DTYPE_F8_E4M3 || p->block_size || p->max_total_tokens || p->prefix_caching_off || p->dp_attention || p->enforce_eager ||
-	       p->draft.mtp;
+	return p->block_size || p->max_total_tokens || p->prefix_caching_off || p->enforce_eager || p->draft.mtp;
 }
 
 static void put_flags(struct sv_words *w, const struct pl_params *p)
@@ -307,6 +300,12 @@ static void put_flags(struct sv_words *w, const struct pl_params *p)
 	sv_put_u64(w, "--max_num_tokens", p->max_num_batched_tokens);
 	sv_put(w, "--kv_cache_free_gpu_memory_fraction");
 	sv_put(w, pl_arena_printf(w->a, "%g", p->gpu_memory_utilization_frac));
+	if ((p->type_k ? p->type_k : p->type_v) == PL_DTYPE_F8_E4M3) {
+		sv_put(w, "--kv_cache_dtype");
+		sv_put(w, "fp8");
+	}
+	if (p->dp_attention)
+		sv_put(w, "--enable_attention_dp");
 }
 
 static int command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,

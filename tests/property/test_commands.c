@@ -118,7 +118,8 @@ static void check(const char *model, const char *machine, const struct pl_engine
 	assert_int_equal(pl_machine_parse(a, machine, &req.machine, &err), 0);
 	pl_params_default(&req.params);
 	vary(&req.params, llama, req.machine->n_devices);
-	if (!pl_plan_make(a, &req, &p, &err) && p->argv.n_words) {
+	/* a line that first makes a file of settings in the shell is not read back */
+	if (!pl_plan_make(a, &req, &p, &err) && p->argv.n_words && strcmp(p->argv.words[0], "bash") != 0) {
 		++*n;
 		round_trip(a, p, &req);
 	}

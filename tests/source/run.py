@@ -202,6 +202,22 @@ def corpus(tmp):
             check(f"{name} is read or refused", result.returncode in (0, 3), (result.returncode, result.stderr))
 
 
+def splits(tmp):
+    """Parts of a split model that are cut, repeated or out of place."""
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../fuzz/corpus/gguf")
+    with open(os.path.join(folder, "n_split_without_second"), "rb") as file:
+        first = file.read()
+    names = [os.path.join(tmp, f"s-0000{i}-of-00002.gguf") for i in (1, 2)]
+    for second, what in ((first, "the first part twice"), (first[:200], "a cut second part"), (b"", "an empty second part")):
+        for path, data in zip(names, (first, second)):
+            with open(path, "wb") as file:
+                file.write(data)
+        fails(what, run("inspect", names[0]), 3, "")
+    os.unlink(names[1])
+    os.symlink(names[1], names[1])
+    fails("a part that is a link to itself", run("inspect", names[0]), 4, "")
+
+
 def main():
     started = time.time()
     with tempfile.TemporaryDirectory() as tmp:
@@ -209,6 +225,7 @@ def main():
         remote(tmp)
         folders(tmp)
         corpus(tmp)
+        splits(tmp)
     print(f"{len(FAILED)} failed in {time.time() - started:.1f} s")
     sys.exit(1 if FAILED else 0)
 

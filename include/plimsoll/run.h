@@ -66,6 +66,10 @@ struct pl_up_result {
 	int exit_status;      /* of the process, when it ended */
 };
 
+/* The folder of what is kept between runs, made if need be: PLIMSOLL_STATE, else below the user's XDG state folder. NULL with
+ * the fault. */
+const char *pl_state_place(struct pl_arena *a, struct pl_err *err);
+
 /* Starts the engine without a shell, its output in a log, and waits for its health endpoint. On failure nothing of it is
  * left running; *ret->fault and log_line then say why. Errors: UNSUPPORTED (no server), ENVIRONMENT (program missing, did
  * not come up), RANGE (port taken, name in use). */

@@ -17,6 +17,9 @@ int pl_load(struct pl_arena *a, const char *ref, const char *quant, struct pl_lo
             const struct pl_model **ret_model, struct pl_err *err) PL_MUST_CHECK;
 void pl_loaded_free(struct pl_loaded *l); /* NULL is fine */
 
+/* All of a local text file of at most max_bytes, NUL-terminated, in the arena. */
+int pl_load_text(struct pl_arena *a, const char *path, uint64_t max_bytes, char **ret, size_t *ret_len, struct pl_err *err) PL_MUST_CHECK;
+
 /* A hardware line, or the path of a YAML file (docs/hardware-line.md). */
 int pl_load_machine(struct pl_arena *a, const char *line_or_path, const struct pl_machine **ret_machine, struct pl_err *err)
     PL_MUST_CHECK;

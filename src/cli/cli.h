@@ -20,6 +20,7 @@ enum pl_command_id {
 	C_UP = 512,
 	C_DOWN = 1024,
 	C_STATUS = 2048,
+	C_BENCH = 4096,
 	C_PLANS = C_PLAN | C_EMIT | C_DOCTOR | C_UP, /* those that make a plan first */
 	C_ALL = 0xffff
 };
@@ -47,7 +48,7 @@ struct pl_cmd {
 };
 extern const struct pl_cmd pl_commands[]; /* ends with a NULL name */
 
-enum { PL_MAX_WORDS = 64, PL_MAX_OPTIONS = 96 };
+enum { PL_MAX_WORDS = 64, PL_MAX_OPTIONS = 192 };
 
 struct pl_cli {
 	const struct pl_cmd *command;
@@ -86,6 +87,7 @@ void pl_man_page(FILE *out, const struct pl_cmd *cmd); /* NULL: plimsoll(1) itse
 bool pl_completion(FILE *out, const char *shell);      /* bash, zsh or fish */
 
 int cmd_plan(const struct pl_cli *cli);
+int cmd_bench(const struct pl_cli *cli);
 int cmd_doctor(const struct pl_cli *cli);
 int cmd_down(const struct pl_cli *cli);
 int cmd_emit(const struct pl_cli *cli);

@@ -29,12 +29,9 @@ static int print(const struct pl_cli *cli, const struct pl_machine *hw, const st
 	for (const struct pl_finding *f = first; f; f = f->next)
 		worst = (int)f->level > worst ? (int)f->level : worst;
 	if (cli->json) {
-		json_t *o = pl_report_doctor_json(hw, first);
-		int rc = o ? json_dumpf(o, cli->out, JSON_INDENT(2)) : -1;
-		json_decref(o);
-		(void)fputc('\n', cli->out);
-		if (rc)
-			return 70;
+		struct pl_err err = {0};
+		if (pl_cli_json(cli->out, pl_report_doctor_json(hw, first), &err))
+			return pl_cli_fail(&err);
 	} else {
 		pl_report_doctor_text(cli->out, hw, first, &style);
 	}

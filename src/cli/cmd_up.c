@@ -47,10 +47,8 @@ static json_t *running_json(const struct pl_running *r)
 
 static int dump(const struct pl_cli *cli, json_t *o)
 {
-	int rc = o ? json_dumpf(o, cli->out, JSON_INDENT(2)) : -1;
-	json_decref(o);
-	(void)fputc('\n', cli->out);
-	return rc ? 70 : 0;
+	struct pl_err err = {0};
+	return pl_cli_json(cli->out, o, &err) ? pl_cli_fail(&err) : 0;
 }
 
 /* Beyond this machine nobody answers without a key: one given, or made. */

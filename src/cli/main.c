@@ -52,6 +52,12 @@ const struct pl_cmd pl_commands[] = {
      PL_N_("Ends what was started under NAME and nothing else, also after this program or the machine was restarted."), 1, 1, cmd_down},
     {C_STATUS, "status", "[NAME]", PL_N_("the engines that 'plimsoll up' started"),
      PL_N_("Lists engines by name: starting, ready, exited by itself, or gone with the machine's last start."), 0, 1, cmd_status},
+    {C_BENCH, "bench", "URL|NAME [OPTIONS]", PL_N_("load an OpenAI-compatible endpoint and measure its latencies"),
+     PL_N_("Sends streamed completions to URL, or to the engine that 'plimsoll up' started under NAME, and prints percentiles of TTFT, "
+           "TPOT, ITL and end-to-end time, throughput and goodput. --clients N sends the next request when an answer is complete; --rate R "
+           "sends by the clock, and every latency counts from the planned time. --sweep goes through several loads, or on to saturation. "
+           "Every request is kept in a database; --resume goes on with a sweep that was interrupted."),
+     1, 1, cmd_bench},
     {0, NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 

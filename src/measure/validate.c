@@ -149,16 +149,9 @@ static int one_row(struct pl_validator *v, uint32_t index, struct pl_err *err)
 
 static int read_file(struct pl_arena *a, const char *path, const struct pl_table **ret, struct pl_err *err)
 {
-	struct pl_loaded *l = calloc(1, sizeof *l);
-	struct pl_file *f;
 	char *text;
 	size_t len;
-	if (!l)
-		return pl_fail(err, PL_ERR_NOMEM, path, "out of memory while reading the table");
-	int rc = pl_file_open(l, path, &f, err);
-	if (!rc)
-		rc = pl_file_text(a, f, PL_TABLE_MAX_BYTES, &text, &len, err);
-	pl_loaded_free(l);
+	int rc = pl_load_text(a, path, PL_TABLE_MAX_BYTES, &text, &len, err);
 	return rc ? rc : pl_table_read(a, pl_arena_strdup(a, path), text, len, ret, err);
 }
 

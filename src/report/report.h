@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include <plimsoll/bench.h>
 #include <plimsoll/doctor.h>
 #include <plimsoll/plan.h>
 
@@ -19,6 +20,11 @@ struct pl_style {
 void pl_report_plan_text(FILE *out, const struct pl_plan *plan, const struct pl_style *style);
 /* The plan by docs/plan.schema.json; NULL when out of memory. The caller owns it (json_decref). */
 struct json_t *pl_report_plan_json(const struct pl_plan *plan);
+/* A load's result as JSON (docs/json.md), owned by the caller; its line of a table, and remarks, from that JSON. */
+struct json_t *pl_report_bench_json(const char *point, const struct pl_bench_result *r);
+void pl_report_bench_header(FILE *out, bool slo);
+void pl_report_bench_line(FILE *out, const struct json_t *o, bool slo);
+void pl_report_bench_remarks(FILE *out, const struct json_t *o);
 /* What the doctor found, worst marked; and as JSON (docs/json.md), owned by the caller. */
 void pl_report_doctor_text(FILE *out, const struct pl_machine *hw, const struct pl_finding *first, const struct pl_style *style);
 struct json_t *pl_report_doctor_json(const struct pl_machine *hw, const struct pl_finding *first);

@@ -13,20 +13,6 @@
 
 #include "run/run.h"
 
-/* $PLIMSOLL_STATE, else the place the XDG base directory specification gives to state. */
-static const char *state_root(struct pl_arena *a, struct pl_err *err)
-{
-	const char *own = getenv("PLIMSOLL_STATE"), *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-	if (own && *own)
-		return pl_arena_printf(a, "%s/engines", own);
-	if (xdg && *xdg == '/')
-		return pl_arena_printf(a, "%s/plimsoll/engines", xdg);
-	if (home && *home)
-		return pl_arena_printf(a, "%s/.local/state/plimsoll/engines", home);
-	(void)pl_fail(err, PL_ERR_ENVIRONMENT, "HOME", "is not set, so there is no place to remember engines: set PLIMSOLL_STATE");
-	return NULL;
-}
-
 static int make_folders(const char *path, struct pl_err *err)
 {
 	char copy[4096];
@@ -42,6 +28,32 @@ static int make_folders(const char *path, struct pl_err *err)
 			if (!was)
 				return 0;
 		}
+}
+
+/* $PLIMSOLL_STATE, else the place the XDG base directory specification gives to state. */
+static const char *place(struct pl_arena *a, struct pl_err *err)
+{
+	const char *own = getenv("PLIMSOLL_STATE"), *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	if (own && *own)
+		return pl_arena_strdup(a, own);
+	if (xdg && *xdg == '/')
+		return pl_arena_printf(a, "%s/plimsoll", xdg);
+	if (home && *home)
+		return pl_arena_printf(a, "%s/.local/state/plimsoll", home);
+	(void)pl_fail(err, PL_ERR_ENVIRONMENT, "HOME", "is not set, so there is no place to remember things: set PLIMSOLL_STATE");
+	return NULL;
+}
+
+const char *pl_state_place(struct pl_arena *a, struct pl_err *err)
+{
+	const char *path = place(a, err);
+	return path && !make_folders(path, err) ? path : NULL;
+}
+
+static const char *state_root(struct pl_arena *a, struct pl_err *err)
+{
+	const char *path = place(a, err);
+	return path ? pl_arena_printf(a, "%s/engines", path) : NULL;
 }
 
 static bool is_name(const char *name)

@@ -312,25 +312,28 @@ int pl_load(struct pl_arena *a, const char *ref, const char *quant, struct pl_lo
 	return 0;
 }
 
+int pl_load_text(struct pl_arena *a, const char *path, uint64_t max_bytes, char **ret, size_t *ret_len, struct pl_err *err)
+{
+	struct pl_loaded *l = calloc(1, sizeof *l);
+	struct pl_file *f;
+	if (!l)
+		return pl_fail(err, PL_ERR_NOMEM, path, "out of memory");
+	int rc = pl_file_open(l, path, &f, err);
+	if (!rc)
+		rc = pl_file_text(a, f, max_bytes, ret, ret_len, err);
+	pl_loaded_free(l);
+	return rc;
+}
+
 int pl_load_machine(struct pl_arena *a, const char *line, const struct pl_machine **ret_machine, struct pl_err *err)
 {
 	enum { MAX_YAML = 1 << 20 };
-	struct pl_loaded *l;
-	struct pl_file *f;
 	char *text;
 	size_t len;
 	if (*line == '@')
 		line++;
 	else if (!ends_with(line, ".yaml") && !ends_with(line, ".yml"))
 		return pl_machine_parse(a, line, ret_machine, err);
-	l = calloc(1, sizeof *l);
-	if (!l)
-		return pl_fail(err, PL_ERR_NOMEM, line, "out of memory");
-	int rc = pl_file_open(l, line, &f, err);
-	if (!rc)
-		rc = pl_file_text(a, f, MAX_YAML, &text, &len, err);
-	if (!rc)
-		rc = pl_machine_parse_yaml(a, line, text, len, ret_machine, err);
-	pl_loaded_free(l);
-	return rc;
+	int rc = pl_load_text(a, line, MAX_YAML, &text, &len, err);
+	return rc ? rc : pl_machine_parse_yaml(a, line, text, len, ret_machine, err);
 }

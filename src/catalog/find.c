@@ -1,5 +1,6 @@
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <plimsoll/catalog.h>
@@ -10,7 +11,7 @@
 /* Words that name a maker or a line, not a card. */
 static const char *const gpu_words[] = {"nvidia", "geforce", "tesla", "quadro", "amd",  "radeon", "instinct", "intel", "huawei",
                                         "ascend", "apple",   "google", "aws",   "gb",   "g",      "gib",      "rtx",   "gtx",
-                                        "rx",     "arc",     "atlas",  "gpu",   "tpu",  "graphics", "generation", "laptop",
+                                        "rx",     "arc",     "atlas",  "gpu",   "tpu",  "graphics",
                                         "generation", "mthreads", "cambricon", "pro", "data", "center", "edition", NULL};
 
 /* The same name with the words kept that tell variants apart ("RTX PRO 6000" is not "RTX 6000"). */
@@ -56,7 +57,7 @@ static void as_driver_says(const char *asked, char *ret, size_t size)
 	} words[] = {{"SXM4", "SXM"}, {"SXM3", "SXM"}, {"SXM5", "SXM"}, {"sxm4", "sxm"}, {"sxm5", "sxm"}, {" HBM3e", ""},
 	             {" HBM3", ""},   {" HBM2e", ""},  {"Blackwell", "bw"}, {"blackwell", "bw"}, {"Workstation Edition", ""},
 	             {" SUPER", "s"}, {" Super", "s"}, {" super", "s"}, {"-super", "s"}, {" Ti", "ti"}, {" XTX", "xtx"},
-	             {" XT", "xt"}};
+	             {" XT", "xt"}, {"(R)", ""},  {"(TM)", ""}, {" OAM", ""}};
 	(void)snprintf(ret, size, "%s", asked);
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
 		char *at = strstr(ret, words[i].from);
@@ -103,7 +104,7 @@ static bool same_memory(const struct pl_gpu *const *v, uint32_t n)
 	return true;
 }
 
-int pl_gpu_find(const char *name, const struct pl_gpu **ret_gpu, struct pl_err *err)
+static int find_gpu(const char *name, const struct pl_gpu **ret_gpu, struct pl_err *err)
 {
 	enum { MAX_VARIANTS = 8 };
 	const char *const *const drops[] = {maker_words, gpu_words};
@@ -137,6 +138,38 @@ int pl_gpu_find(const char *name, const struct pl_gpu **ret_gpu, struct pl_err *
 			pl_near_add(&near, gpus[i].id, distance);
 	}
 	return pl_near_fail(&near, pl_tr("GPU"), name, err);
+}
+
+/* "NVIDIA GeForce GTX 1080 8GB", "RTX 5070 Ti 16GB": the name and, after it, the memory of a card of one size. */
+static double cut_size(const char *name, char *ret, size_t size)
+{
+	(void)snprintf(ret, size, "%s", name);
+	size_t n = strlen(ret);
+	while (n && strchr("gGiIbB ", ret[n - 1]))
+		n--;
+	size_t end = n;
+	while (n && isdigit((unsigned char)ret[n - 1]))
+		n--;
+	if (n == end || !n || (ret[end] | 32) != 'g' || !strchr(" -_", ret[n - 1]))
+		return 0;
+	ret[n - 1] = 0;
+	return atof(ret + n);
+}
+
+int pl_gpu_find(const char *name, const struct pl_gpu **ret_gpu, struct pl_err *err)
+{
+	struct pl_err miss = {0}, unused = {0};
+	const struct pl_gpu *g;
+	char cut[128];
+	int rc = find_gpu(name, ret_gpu, &miss);
+	double gb = rc ? cut_size(name, cut, sizeof cut) : 0;
+	if (gb > 0 && !find_gpu(cut, &g, &unused) && (double)g->mem_bytes > 0.9e9 * gb && (double)g->mem_bytes < 1.1e9 * gb * 1.0737) {
+		*ret_gpu = g;
+		return 0;
+	}
+	if (rc && err)
+		*err = miss;
+	return rc;
 }
 
 int pl_node_find(const char *name, const struct pl_node **ret_node, struct pl_err *err)

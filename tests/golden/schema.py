@@ -36,6 +36,7 @@ PLANS = [
 ]
 OTHERS = {
     "inspect": [["model.gguf"], ["model.gguf", "--tensors"], ["Qwen/Qwen3-32B"], ["unknown.gguf", "--tensors"]],
+    "validate": [[os.path.join(ROOT, "data/measurements/serving_memory.csv")], [os.path.join(ROOT, "data/models/gguf_tensor_sums.csv")]],
     "synth": [["llama3.2-1b", "--quant", "q8_0", "--sparse", "-o", "one.gguf"]],
     "show": [["gpu"], ["gpu", "h100-sxm"], ["gpu", "m4-max"], ["node"], ["node", "dgx-h200"], ["cloud"], ["cloud", "aws:p5.48xlarge"], ["host"],
              ["host", "epyc-9004"], ["link"], ["link", "pcie4-x16"], ["precision", "volta"], ["model"], ["model", "Qwen/Qwen3-32B"], ["engine"],

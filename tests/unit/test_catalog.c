@@ -38,6 +38,9 @@ static void cards_are_found_however_they_are_written(void **state)
 	    {"b580", "intel-arc-b580"}, {"arc a770", "intel-arc-a770-16"}, {"gaudi3", "intel-gaudi3"}, {"910b3", "huawei-910b3-64"},
 	    {"910b", "huawei-910b3-64"}, {"m3 ultra", "apple-m3-ultra"}, {"Apple M4 Max", "apple-m4-max"}, {"gb10", "nvidia-gb10"},
 	    {"dgx spark", "nvidia-gb10"}, {"strix halo", "amd-strix-halo-8060s"}, {"tpu v5e", "google-tpu-v5e"}, {"mi355x", "amd-mi355x"},
+	    {"NVIDIA GeForce GTX 1080 8GB", "nvidia-gtx-1080"}, {"1080 ti", "nvidia-gtx-1080ti"}, {"RTX 5070 Ti 16GB", "nvidia-rtx-5070ti"},
+	    {"NVIDIA B300 SXM 288GB", "nvidia-b300-288"}, {"AMD Instinct MI300X OAM", "amd-mi300x"}, {"rx 7600", "amd-rx-7600"},
+	    {"Intel(R) Arc(TM) A770 Graphics", "intel-arc-a770-16"}, {"h200 pcie", "nvidia-h200-nvl-141"},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -60,6 +63,8 @@ static void a_miss_says_what_is_near(void **state)
 	assert_non_null(strstr(err.msg, "nvidia-rtx-4090"));
 	assert_int_equal(pl_gpu_find("a100", &g, &err), -PL_ERR_UNKNOWN_NAME); /* 40 or 80 GB: nobody can guess */
 	assert_non_null(strstr(err.msg, "nvidia-a100-sxm-80"));
+	assert_int_equal(pl_gpu_find("RTX 3090 48GB", &g, &err), -PL_ERR_UNKNOWN_NAME); /* no card of that size bears the name */
+	assert_int_equal(pl_gpu_find("NVIDIA GeForce RTX 3080 Ti Laptop GPU", &g, &err), -PL_ERR_UNKNOWN_NAME); /* another chip */
 	assert_int_equal(pl_gpu_find("", &g, &err), -PL_ERR_UNKNOWN_NAME);
 	assert_int_equal(pl_gpu_find("zzzzzzzzzzzzzzzz", &g, &err), -PL_ERR_UNKNOWN_NAME);
 	assert_null(g);

@@ -133,7 +133,7 @@ static void add_notes(const struct vl_job *j, const struct vl_answer *x, struct 
 	struct pl_arena *a = j->a;
 	if (x->place.n_ranks < j->hw->n_devices && !j->p->tensor_parallel)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
-		            "%u of %u GPUs are used: chosen is what holds the request, with the fewest pipeline stages, then the largest cache",
+		            "%u of %u GPUs are used: chosen is what holds the request, with the fewest pipeline stages, then the largest cache that a step can use",
 		            x->place.n_ranks, j->hw->n_devices);
 	if (!j->rules.v1)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
@@ -201,9 +201,10 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	judge(&job, x, &out);
 	out.n_ctx_tokens = job.max_model_len;
 	out.kv_bytes_per_token = vl_token_bytes(&job, x->place.tp);
-	out.num_gpu_blocks = (struct pl_opt_u64){x->n_blocks, true};
-	out.kv_cache_tokens = (struct pl_opt_u64){vl_cache_tokens(&job, &x->rank[0].cache, x->n_blocks), true};
-	out.block_size = x->rank[0].cache.block_tokens;
+	bool cached = x->rank[0].cache.n_groups > 0; /* else the model keeps none, or it is not modelled */
+	out.num_gpu_blocks = (struct pl_opt_u64){x->n_blocks, cached};
+	out.kv_cache_tokens = (struct pl_opt_u64){vl_cache_tokens(&job, &x->rank[0].cache, x->n_blocks), cached};
+	out.block_size = cached ? x->rank[0].cache.block_tokens : 0;
 	out.max_concurrency = vl_cache_concurrency(&x->rank[0].cache, x->n_blocks);
 	add_notes(&job, x, &out);
 	resolve(&job, x, p);

@@ -94,6 +94,8 @@ static void layer_types(const struct vl_job *j, const struct pl_layer *l, uint32
 static void collect(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s, struct vl_cache *c)
 {
 	uint32_t n = j->m->n_layers + (j->p->draft.mtp ? j->m->n_layers_mtp : 0);
+	if (j->m->is_embedding) /* an encoder reads its input once */
+		return;
 	for (uint32_t i = 0; i < n; i++) {
 		bool here = i < j->m->n_layers ? i >= s->first_layer && i < s->end_layer : s->has_mtp;
 		layer_types(j, &j->m->layers[i], pl->tp, here, c);

@@ -217,7 +217,15 @@ static bool one_host_a_group(const struct vl_job *j, const struct vl_place *pl)
 	return true;
 }
 
-/* First what holds the request, then what starts, then fewer stages, then the larger cache. */
+/* Of the sequences a step may hold, the share whose whole context the cache has room for; at most 1. */
+static double room(const struct vl_answer *x)
+{
+	double all = (double)x->blocks_per_request * x->max_num_seqs;
+	return all > 0 && (double)x->n_blocks < all ? (double)x->n_blocks / all : 1;
+}
+
+/* First what holds the request, then what starts, then fewer stages, then the larger cache as far as a step can use it. Equals
+ * keep the one with fewer ranks, which comes first. */
 static bool better(const struct vl_answer *x, const struct vl_answer *y)
 {
 	if (x->holds != y->holds)
@@ -228,9 +236,7 @@ static bool better(const struct vl_answer *x, const struct vl_answer *y)
 		return x->missing_bytes < y->missing_bytes;
 	if (x->place.pp != y->place.pp)
 		return x->place.pp < y->place.pp;
-	if (!y->blocks_per_request || !x->blocks_per_request)
-		return x->place.tp > y->place.tp;
-	return (double)x->n_blocks * (double)y->blocks_per_request > (double)y->n_blocks * (double)x->blocks_per_request;
+	return room(x) > room(y);
 }
 
 static bool even(uint64_t width, uint32_t parts, uint32_t unit)

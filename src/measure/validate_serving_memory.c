@@ -290,6 +290,28 @@ static bool make_params(struct start *x)
 
 /* ---- predicted ------------------------------------------------------------------------------------------------------------------- */
 
+static void predict_tokens(struct start *x, const struct pl_layout *l)
+{
+	if (l->kv_cache_tokens.known)
+		pl_vrow_predict(x->tokens, (double)l->kv_cache_tokens.value, NAN, NAN);
+	if (l->max_concurrency > 0)
+		pl_vrow_predict(x->concurrency, l->max_concurrency, NAN, NAN);
+}
+
+/* The card or its share is not stated, but the bytes of the pool are: the tokens they hold follow from the model. */
+static void predict_from_pool(struct start *x)
+{
+	double pool = pl_vrow_number(x->r, "kv_cache_gib_per_gpu", 0.001, 1e4);
+	struct pl_params p = x->p;
+	struct pl_layout l;
+	struct pl_err err = {0};
+	if (isnan(pool) || strcmp(x->engine->id, "vllm") != 0)
+		return;
+	p.kv_cache_memory_bytes = (uint64_t)(pool * GIB);
+	if (!x->engine->layout(x->r->a, x->model, &x->hw, &p, &l, &err))
+		predict_tokens(x, &l);
+}
+
 static void predict(struct start *x, const struct pl_layout *l)
 {
 	const struct pl_use *u = &l->devices[0];
@@ -305,18 +327,18 @@ static void predict(struct start *x, const struct pl_layout *l)
 		x->no_pool = pl_tr("the share of the card is not stated");
 	if (!x->no_pool)
 		pl_vrow_predict(x->activation, (double)u->compute_bytes, NAN, NAN);
+	pl_vrow_class(x->r, "pool", x->no_pool ? "printed" : "planned");
+	if (x->no_pool)
+		predict_from_pool(x);
 	for (size_t i = 0; i < sizeof parts / sizeof *parts && x->no_pool; i++)
 		if (parts[i] && parts[i]->status == PL_UNMAPPED)
 			parts[i]->reason = x->no_pool;
 	if (x->no_pool)
 		return;
 	/* where one sequence does not fit, the plan counts what it asks for; the log counts what there is */
-	uint64_t pool = l->fits || !l->kv_cache_tokens.known ? u->kv_bytes : pl_sat_mul(l->kv_cache_tokens.value, l->kv_bytes_per_token);
-	pl_vrow_predict(x->cache, (double)pool, NAN, NAN);
-	if (l->kv_cache_tokens.known)
-		pl_vrow_predict(x->tokens, (double)l->kv_cache_tokens.value, NAN, NAN);
-	if (l->max_concurrency > 0)
-		pl_vrow_predict(x->concurrency, l->max_concurrency, NAN, NAN);
+	double held = l->max_concurrency > 0 && l->max_concurrency < 1 ? l->max_concurrency : 1;
+	pl_vrow_predict(x->cache, (double)u->kv_bytes * held, NAN, NAN);
+	predict_tokens(x, l);
 }
 
 static void classes(struct start *x)

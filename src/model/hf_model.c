@@ -1,5 +1,6 @@
 /* A config.json alone → a model: layers and plain tensors, precision, graph, sums. */
 #include <string.h>
+#include <strings.h>
 
 #include <jansson.h>
 
@@ -65,6 +66,38 @@ static int build(struct pl_arena *a, const json_t *root, struct pl_model *m, boo
 	return rc;
 }
 
+/* Configs that were rebuilt from published shapes lost their quantization_config; the repository's name still says how its
+ * weights are stored. NULL when it says nothing. */
+static const char *precision_in_name(const char *id)
+{
+	static const struct {
+		const char *end, *scheme;
+	} names[] = {{"-AWQ", "awq-int4"},       {"-GPTQ-Int4", "gptq-int4"}, {"-GPTQ-Int8", "gptq-int8"},
+	             {"-bnb-4bit", "nf4"},       {"-FP8", "fp8"}};
+	size_t len = strlen(id);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		size_t n = strlen(names[i].end);
+		if (len > n && !strcasecmp(id + len - n, names[i].end))
+			return names[i].scheme;
+	}
+	return NULL;
+}
+
+static int quantise_by_name(struct pl_arena *a, const struct pl_model *m, const char *scheme, const struct pl_model **ret_model,
+                            struct pl_err *err)
+{
+	const struct pl_model *stored;
+	struct pl_model *out = PL_NEW(a, struct pl_model);
+	int rc = pl_model_requantise(a, m, scheme, &stored, err);
+	if (rc || !out)
+		return rc ? rc : pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while reading the config");
+	*out = *stored;
+	out->quant_stored = true;
+	pl_note_add(a, &out->notes, PL_NOTE_INFO, "the config does not say how the weights are stored: %s by the repository's name", scheme);
+	*ret_model = out;
+	return 0;
+}
+
 int pl_model_from_config(struct pl_arena *a, const char *id, const char *json, size_t len, const char *quant,
                          const struct pl_model **ret_model, struct pl_err *err)
 {
@@ -77,11 +110,14 @@ int pl_model_from_config(struct pl_arena *a, const char *id, const char *json, s
 	m->name = pl_arena_strdup(a, id);
 	m->format = PL_FORMAT_CONFIG;
 	int rc = build(a, root, m, quant != NULL, err);
+	bool silent = !json_object_get(root, "quantization_config") && !json_object_get(root, "_hf_quant_config_json");
 	json_decref(root);
 	if (rc)
 		return rc;
 	if (quant)
 		return pl_model_requantise(a, m, quant, ret_model, err);
+	if (silent && !m->quant_stored && precision_in_name(id))
+		return quantise_by_name(a, m, precision_in_name(id), ret_model, err);
 	*ret_model = m;
 	return 0;
 }

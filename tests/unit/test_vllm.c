@@ -394,6 +394,7 @@ static void kernels_decide_what_runs_where(void **state)
 	assert_int_equal(supports(a, "Qwen/Qwen3-32B", "gptq-int4", "2x v100-sxm2-16gb"), PL_SUPPORT_YES);
 	assert_int_equal(supports(a, "Qwen/Qwen3-32B", "awq-int4", "2x v100-sxm2-16gb"), PL_SUPPORT_NO);
 	assert_int_equal(supports(a, "Qwen/Qwen3-32B", "fp8", "2x v100-sxm2-16gb"), PL_SUPPORT_NO);
+	assert_int_equal(supports(a, "Qwen/Qwen3-32B-AWQ", NULL, "2x v100-sxm2-16gb"), PL_SUPPORT_NO); /* so by its name alone */
 	assert_int_equal(supports(a, "Qwen/Qwen3-8B", "fp8", "rtx3090"), PL_SUPPORT_YES); /* weight-only */
 	assert_int_equal(supports(a, "openai/gpt-oss-20b", NULL, "t4"), PL_SUPPORT_NO);
 	assert_int_equal(supports(a, "google/gemma-2-9b-it", NULL, "t4"), PL_SUPPORT_NO);

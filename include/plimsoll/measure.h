@@ -9,6 +9,7 @@
 #include <plimsoll/arena.h>
 #include <plimsoll/error.h>
 #include <plimsoll/opt.h>
+#include <plimsoll/speed.h>
 
 enum pl_prediction_status {
 	PL_PREDICTED = 0,   /* "ok": measured and predicted stand side by side */
@@ -68,6 +69,15 @@ struct pl_validation {
  * (PL_UNMAPPED with its reason), never an error. Errors: PL_ERR_IO, PL_ERR_FORMAT (not a table, no kind has these columns),
  * PL_ERR_LIMIT (more than 256 MiB, 1,000,000 rows or 256 columns). */
 int pl_validate(struct pl_arena *a, const char *path, const struct pl_validation **ret, struct pl_err *err) PL_MUST_CHECK;
+
+/* leave_out: "device", "model" or "source": the constants are fitted again without each such group of the table in turn, and
+ * its rows are predicted by that fit; NULL: by constants (NULL: the shipped ones). */
+struct pl_validate_options {
+	const char *leave_out;
+	const struct pl_constants *constants;
+};
+int pl_validate_with(struct pl_arena *a, const char *path, const struct pl_validate_options *o, const struct pl_validation **ret,
+                     struct pl_err *err) PL_MUST_CHECK;
 
 /* Writes id,metric,class,measured,predicted,low,high,status,reason: beside path first, then renamed. */
 int pl_validation_write_rows(const struct pl_validation *v, const char *path, struct pl_err *err) PL_MUST_CHECK;

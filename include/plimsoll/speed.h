@@ -47,6 +47,7 @@ struct pl_speed_setup {
 	double power_limit_w;                /* cap of each GPU; 0: the maker's */
 	double weight_bytes;                 /* size of the weights as stated for a file; 0: the model's own */
 	uint32_t cpu_threads;                /* 0: the machine's cores */
+	double age_years;                    /* of the engine's build against the newest the constants know; 0: the newest */
 };
 
 /* Lives in the arena of pl_speed_compile, immutable, any number of threads may step it. */

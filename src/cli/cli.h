@@ -17,6 +17,7 @@ enum pl_command_id {
 	C_EMIT = 32,
 	C_DOCTOR = 64,
 	C_GATHER = 128,
+	C_CALIBRATE = 256,
 	C_UP = 512,
 	C_DOWN = 1024,
 	C_STATUS = 2048,
@@ -98,5 +99,6 @@ int cmd_status(const struct pl_cli *cli);
 int cmd_synth(const struct pl_cli *cli);
 int cmd_up(const struct pl_cli *cli);
 int cmd_validate(const struct pl_cli *cli);
+int cmd_calibrate(const struct pl_cli *cli);
 
 #endif

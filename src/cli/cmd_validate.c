@@ -125,7 +125,8 @@ int cmd_validate(const struct pl_cli *cli)
 		(void)pl_fail(&err, PL_ERR_NOMEM, NULL, "out of memory");
 		return pl_cli_fail(&err);
 	}
-	int rc = pl_validate(a, cli->words[0], &v, &err);
+	const struct pl_validate_options o = {.leave_out = pl_cli_text(cli, "leave-out")};
+	int rc = pl_validate_with(a, cli->words[0], &o, &v, &err);
 	if (!rc && rows)
 		rc = pl_validation_write_rows(v, rows, &err);
 	if (rc)

@@ -28,6 +28,12 @@ const struct pl_cmd pl_commands[] = {
            "error by metric and class. Rows that cannot be predicted are counted with the reason; rows that break physics are flagged by "
            "the rules of docs/validation.md."),
      1, 1, cmd_validate},
+    {C_CALIBRATE, "calibrate", "TABLE.csv…", PL_N_("fit the speed model's constants to measurements"),
+     PL_N_("Reads tables of speeds and fits the constants of the speed model to them. By default they are fitted on top of the shipped "
+           "ones, which takes less than a second for a dozen rows of your own; write them with -o and give the file to --calibration. "
+           "With --from-nothing all constants are fitted anew and every device, then every model, is left out in turn to find errors and "
+           "intervals: that is how data/calibration.csv is made."),
+     1, PL_MAX_WORDS, cmd_calibrate},
     {C_EMIT, "emit", "FORMAT MODEL [OPTIONS]", PL_N_("the plan as compose, kubernetes, lws, systemd, slurm, ray or shell files"),
      PL_N_("Plans MODEL as 'plimsoll plan' does and writes what starts it: GPUs pinned, memory limits from the plan, health checks, a load "
            "balancer in front of replicas. FORMAT is compose, kubernetes, lws, systemd, slurm, ray or shell. Files are printed, or written "

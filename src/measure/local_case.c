@@ -243,6 +243,27 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, const struct pl
 	return e->layout(a, m, hw, p, ret, err);
 }
 
+/* When a build of llama.cpp was made: its numbers run with the commits (b1 2023-03, b3000 2024-05, b6000 2025-07, b9200 2026-05). */
+static double build_year(double build)
+{
+	static const double at[][2] = {{0, 2023.2}, {1500, 2023.85}, {3000, 2024.4}, {4500, 2025.05}, {6000, 2025.57}, {9200, 2026.38}, {12000, 2026.75}};
+	for (size_t i = 1; i < sizeof at / sizeof *at; i++)
+		if (build <= at[i][0])
+			return at[i - 1][1] + (build - at[i - 1][0]) / (at[i][0] - at[i - 1][0]) * (at[i][1] - at[i - 1][1]);
+	return at[sizeof at / sizeof *at - 1][1];
+}
+
+/* Years before the middle of 2026, by build or date. Rows without either are mostly of 2025. */
+static double age_of(struct pl_vrow *r, const char *engine)
+{
+	const double now = 2026.5, usual = 2025.7;
+	const char *date = pl_vrow_text(r, "date"), *build = pl_vrow_text(r, "build");
+	double year = strlen(date) >= 7 ? strtod(date, NULL) + (strtod(date + 5, NULL) - 0.5) / 12 : usual, b = number_in("\\(([0-9]{3,5})\\)", build, number_in("^b([0-9]{3,5})", build, NAN));
+	if (strstr(engine, "llama.cpp") && !isnan(b))
+		year = fmin(year < 2027 && *date ? year : 2027, build_year(b));
+	return year > now ? 0 : year < 2022 ? now - 2022 : now - year;
+}
+
 static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, const char *key, const struct pl_model *m,
                                 const struct pl_machine *hw, const char *engine, enum pl_backend backend, struct pl_params *p,
                                 double weight_bytes)
@@ -270,10 +291,12 @@ static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, co
 		x->n_speeds++;
 		return NULL;
 	}
-	enum pl_stack stack = pl_stack_find(engine, backend);
+	bool rocblas = backend == PL_BACKEND_ROCM && strstr(pl_vrow_text(r, "notes"), "hipblaslt=;");
+	enum pl_stack stack = pl_stack_find(rocblas ? "llama.cpp/rocblas" : engine, backend);
 	struct pl_speed_setup s = {.model = m, .machine = hw, .params = p, .layout = &layout, .backend = backend,
 	                           .stack = pl_stack_name(stack), .weight_bytes = weight_bytes,
 	                           .engine = strstr(engine, "llama.cpp") ? NULL : &other,
+	                           .age_years = age_of(r, engine),
 	                           .power_limit_w = number_in("power cap ([0-9]+)", pl_vrow_text(r, "notes"), 0),
 	                           .cpu_threads = (uint32_t)pl_vrow_whole(r, "threads", 1, 4096, 0)};
 	const struct pl_speed *made;
@@ -372,9 +395,10 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 	}
 	struct pl_params p;
 	fill_params(r, &c, hw, engine, &p);
-	const char *key = pl_arena_printf(r->a, "%s|%s|%s|%s|%d|%d|%d|%u|%d|%d|%llu|%.0f|%s|%u", c.model, c.quant, line, engine, backend, p.n_gpu_layers,
+	const char *key = pl_arena_printf(r->a, "%s|%s|%s|%s|%d|%d|%d|%u|%d|%d|%llu|%.0f|%s|%u|%.0f|%d|%d", c.model, c.quant, line, engine, backend, p.n_gpu_layers,
 	                                  p.n_cpu_moe, p.n_ubatch, p.type_k, p.split_mode, (unsigned long long)(p.n_ctx_tokens >> 13), weight_bytes,
-	                                  pl_vrow_text(r, "threads"), p.n_seq);
+	                                  pl_vrow_text(r, "threads"), p.n_seq, floor(4 * age_of(r, engine)),
+	                                  p.flash_attn, strstr(pl_vrow_text(r, "notes"), "hipblaslt=;") != NULL);
 	c.speed = key ? compile(x, r, key, m, hw, engine, backend, &p, weight_bytes) : NULL;
 	if (!c.speed)
 		return false;

@@ -11,7 +11,7 @@
 #include "measure/local_case.h"
 #include "measure/served_case.h"
 #include "measure/validate.h"
-#include "measure/validator.h"
+#include "measure/observe.h"
 #include "source/source.h"
 
 static const struct pl_table_kind *const kinds[] = {
@@ -155,7 +155,7 @@ static int read_file(struct pl_arena *a, const char *path, const struct pl_table
 	return rc ? rc : pl_table_read(a, pl_arena_strdup(a, path), text, len, ret, err);
 }
 
-int pl_validate(struct pl_arena *a, const char *path, const struct pl_validation **ret, struct pl_err *err)
+int pl_validator_open(struct pl_arena *a, const char *path, struct pl_validator **ret, struct pl_err *err)
 {
 	struct pl_validator *v = PL_NEW(a, struct pl_validator);
 	if (!v)
@@ -171,6 +171,36 @@ int pl_validate(struct pl_arena *a, const char *path, const struct pl_validation
 	v->out.n_rows = v->table->n_rows;
 	if (!note_missing(v))
 		return pl_fail(err, PL_ERR_NOMEM, path, "out of memory");
+	*ret = v;
+	return 0;
+}
+
+static int leave_out_by(const char *what, enum pl_leave_out *ret, struct pl_err *err)
+{
+	static const char *const names[] = {"none", "device", "model", "source"};
+	for (int i = 0; i < 4; i++)
+		if (!strcmp(what, names[i])) {
+			*ret = (enum pl_leave_out)i;
+			return 0;
+		}
+	return pl_fail(err, PL_ERR_USAGE, "--leave-out", "'%.40s' is none of device, model, source", what);
+}
+
+int pl_validate_with(struct pl_arena *a, const char *path, const struct pl_validate_options *o, const struct pl_validation **ret,
+                     struct pl_err *err)
+{
+	struct pl_validator *v;
+	enum pl_leave_out by = PL_LEAVE_NONE;
+	int rc = pl_validator_open(a, path, &v, err);
+	if (!rc && o->leave_out)
+		rc = leave_out_by(o->leave_out, &by, err);
+	if (!rc && by && !v->kind->observe)
+		rc = pl_fail(err, PL_ERR_UNSUPPORTED, path, "nothing is fitted on tables of kind %s", v->kind->name);
+	if (rc)
+		return rc;
+	v->constants = o->constants;
+	if (by)
+		rc = pl_hold_out(v, by, err);
 	for (uint32_t i = 0; i < v->table->n_rows && !rc; i++)
 		rc = one_row(v, i, err);
 	if (rc)
@@ -181,6 +211,11 @@ int pl_validate(struct pl_arena *a, const char *path, const struct pl_validation
 		return pl_fail(err, PL_ERR_NOMEM, path, "out of memory while summing up");
 	*ret = &v->out;
 	return 0;
+}
+
+int pl_validate(struct pl_arena *a, const char *path, const struct pl_validation **ret, struct pl_err *err)
+{
+	return pl_validate_with(a, path, &(struct pl_validate_options){0}, ret, err);
 }
 
 /* ---- rows out ------------------------------------------------------------------------------------------------------- */

@@ -28,11 +28,14 @@
 
 struct pl_validator;
 struct pl_vrow;
+struct pl_observation;
 
 struct pl_table_kind {
 	const char *name;            /* "llamacpp_memory" */
 	const char *const *columns;  /* all columns it reads, NULL-terminated: the kind with most of them wins */
 	void (*map)(struct pl_vrow *r);
+	/* A speed to fit constants on (measure/fit.h); NULL: none of this kind. false: this row is none. */
+	bool (*observe)(struct pl_vrow *r, struct pl_observation *ret);
 };
 
 struct pl_vrow {

@@ -96,7 +96,7 @@ static void map_params(struct pl_vrow *r)
 
 static const char *const params_columns[] = {"id", "aliases", "file", "published_params", "published_kind", "published_contains", "published_source",
                                              "config_kind", NULL};
-const struct pl_table_kind pl_kind_params = {"published_params", params_columns, map_params};
+const struct pl_table_kind pl_kind_params = {"published_params", params_columns, map_params, NULL};
 
 /* ---- precisions as tables write them ------------------------------------------------------------------------------------ */
 
@@ -236,7 +236,7 @@ static void map_gguf(struct pl_vrow *r)
 }
 
 static const char *const gguf_columns[] = {"model", "quant", "size", "unit", "params", "source_url", "note", NULL};
-const struct pl_table_kind pl_kind_gguf_sizes = {"gguf_sizes", gguf_columns, map_gguf};
+const struct pl_table_kind pl_kind_gguf_sizes = {"gguf_sizes", gguf_columns, map_gguf, NULL};
 
 /* ---- tensor maps: every matrix in one type ------------------------------------------------------------------------------------ */
 
@@ -287,7 +287,7 @@ static void map_sums(struct pl_vrow *r)
 
 static const char *const sums_columns[] = {"model", "ggml_type(target)", "elements", "tensor_bytes", "bits_per_weight", "n_tensors",
                                            "bytes_by_dtype", "source_url", NULL};
-const struct pl_table_kind pl_kind_gguf_sums = {"gguf_tensor_sums", sums_columns, map_sums};
+const struct pl_table_kind pl_kind_gguf_sums = {"gguf_tensor_sums", sums_columns, map_sums, NULL};
 
 /* ---- safetensors repositories ----------------------------------------------------------------------------------------------------- */
 
@@ -367,4 +367,4 @@ static void map_safetensors(struct pl_vrow *r)
 }
 
 static const char *const safetensors_columns[] = {"hf_id", "total_size_bytes", "kind", "note", "total_parameters_in_index", "source_url", NULL};
-const struct pl_table_kind pl_kind_safetensors_sizes = {"safetensors_sizes", safetensors_columns, map_safetensors};
+const struct pl_table_kind pl_kind_safetensors_sizes = {"safetensors_sizes", safetensors_columns, map_safetensors, NULL};

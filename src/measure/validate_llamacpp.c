@@ -214,4 +214,4 @@ static void map(struct pl_vrow *r)
 	predict_model(x, &l, &n);
 }
 
-const struct pl_table_kind pl_kind_llamacpp_memory = {"llamacpp_memory", columns, map};
+const struct pl_table_kind pl_kind_llamacpp_memory = {"llamacpp_memory", columns, map, NULL};

@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "measure/local_case.h"
-#include "measure/validator.h"
+#include "measure/observe.h"
 
 static const char *const columns[] = {"id", "source_url", "engine", "backend", "gpu", "n_gpu", "cpu", "ram", "model", "params_b", "quant",
                                       "size_gib", "ngl", "flash_attn", "split_mode", "n_ubatch", "threads", "kv_type", "test", "depth",
@@ -11,22 +11,54 @@ static const char *const columns[] = {"id", "source_url", "engine", "backend", "
 /* Half a percent for rounding, two for clocks above what the maker states. */
 static const double above_roofline = 1.025;
 
+static struct pl_local_reader *reader(struct pl_vrow *r)
+{
+	struct pl_err err = {0};
+	if (!r->v->kind_data)
+		r->v->kind_data = pl_local_reader_make(r->v->a, &err);
+	if (!r->v->kind_data)
+		pl_vrow_fault(r, &err);
+	return r->v->kind_data;
+}
+
+/* Faster than physics as labelled: something stands in the row that is not said (speculation, another precision). */
+static bool impossible(const struct pl_local_case *c)
+{
+	return c->measured_tok_s > c->ceiling_tok_s * above_roofline && !(c->draft_tokens > 0) && c->concurrency <= 1;
+}
+
+static double predict(const void *about)
+{
+	return pl_local_predict(about);
+}
+
+/* Rows that say less count less; speculation and guesses do not fit constants. */
+static bool observe(struct pl_vrow *r, struct pl_observation *ret)
+{
+	struct pl_local_reader *x = reader(r);
+	struct pl_local_case *c = x ? PL_NEW(r->v->a, struct pl_local_case) : NULL;
+	if (!c || !pl_local_read(x, r, c) || !(c->measured_tok_s > 0) || impossible(c))
+		return false;
+	ret->speed = c->speed;
+	ret->predict = predict;
+	ret->about = c;
+	ret->measured = c->measured_tok_s;
+	ret->class = c->class;
+	ret->device = c->device;
+	ret->model = c->model;
+	ret->source = c->source;
+	ret->weight = c->draft_tokens > 0 ? 0 : c->tool_rate || c->assumed_quant ? 0.4 : 1;
+	return true;
+}
+
 static void map(struct pl_vrow *r)
 {
 	struct pl_local_case c;
-	struct pl_err err = {0};
 	const char *test = pl_vrow_text(r, "test");
 	bool prefill = test[0] == 'p';
 	struct pl_prediction *p = pl_vrow_measured(r, prefill ? "prefill_tok_s" : "decode_tok_s", "tok_s", 1);
-	if (!p)
-		return;
-	if (!r->v->kind_data)
-		r->v->kind_data = pl_local_reader_make(r->v->a, &err);
-	if (!r->v->kind_data) {
-		pl_vrow_fault(r, &err);
-		return;
-	}
-	if (!pl_local_read(r->v->kind_data, r, &c))
+	struct pl_local_reader *x = p ? reader(r) : NULL;
+	if (!x || !pl_local_read(x, r, &c))
 		return;
 	pl_vrow_class(r, "class", pl_class_name(c.class));
 	pl_vrow_class(r, "target", c.size_stated && !(c.draft_tokens > 0) ? pl_class_name(c.class) : NULL);
@@ -35,12 +67,14 @@ static void map(struct pl_vrow *r)
 	pl_vrow_class(r, "kind", c.family);
 	pl_vrow_class(r, "speculation", c.draft_tokens > 0 ? "yes" : "no");
 	pl_vrow_class(r, "depth", c.depth_tokens < 4096 ? "short" : "long");
-	double tok_s = pl_local_predict(&c);
-	const struct pl_spread *w = &c.speed->constants->spread[c.class][c.speed->kinship];
+	const struct pl_held_out *h = r->v->held_out ? &r->v->held_out[r->index] : NULL;
+	pl_speed_bind(c.speed, r->v->constants ? r->v->constants : pl_constants_shipped());
+	double tok_s = h && h->known ? h->predicted : pl_local_predict(&c);
+	const struct pl_spread *w = &c.speed->constants->spread[c.class][h && h->known ? h->kinship : c.speed->kinship];
 	pl_vrow_predict(p, tok_s, tok_s * exp(w->low_ln), tok_s * exp(w->high_ln));
-	if (c.measured_tok_s > c.ceiling_tok_s * above_roofline && !(c.draft_tokens > 0) && c.concurrency <= 1)
+	if (impossible(&c))
 		pl_vrow_flag(r, p, prefill ? "faster than the card's matrix units could be as labelled"
 		                           : "faster than memory could deliver the weights as labelled");
 }
 
-const struct pl_table_kind pl_kind_local_perf = {"local_perf", columns, map};
+const struct pl_table_kind pl_kind_local_perf = {"local_perf", columns, map, observe};

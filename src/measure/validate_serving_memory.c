@@ -386,4 +386,4 @@ static void map(struct pl_vrow *r)
 		predict(x, &l);
 }
 
-const struct pl_table_kind pl_kind_serving_memory = {"serving_memory", columns, map};
+const struct pl_table_kind pl_kind_serving_memory = {"serving_memory", columns, map, NULL};

@@ -222,4 +222,4 @@ static void map(struct pl_vrow *r)
 	pl_vrow_predict(tpot, out.tpot_s.median * 1e3, out.tpot_s.low * 1e3, out.tpot_s.high * 1e3);
 }
 
-const struct pl_table_kind pl_kind_silicon_sample = {"silicon_sample", columns, map};
+const struct pl_table_kind pl_kind_silicon_sample = {"silicon_sample", columns, map, NULL};

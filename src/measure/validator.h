@@ -2,6 +2,8 @@
 #ifndef PLIMSOLL_MEASURE_VALIDATOR_H
 #define PLIMSOLL_MEASURE_VALIDATOR_H
 
+#include <plimsoll/speed.h>
+
 #include "base/nameset.h"
 #include "measure/validate.h"
 
@@ -9,6 +11,13 @@
 struct pl_kept {
 	const void *thing;
 	const char *why_not;
+};
+
+/* What a fit without the row's group predicts. */
+struct pl_held_out {
+	double predicted;
+	enum pl_kinship kinship;
+	bool known;
 };
 
 struct pl_validator {
@@ -22,6 +31,8 @@ struct pl_validator {
 	struct pl_kept *things;
 	uint32_t n_things, cap_things;
 	void *kind_data;                  /* what the kind of table keeps from row to row; NULL at first */
+	struct pl_held_out *held_out;     /* by row; NULL: the shipped constants predict */
+	const struct pl_constants *constants; /* NULL: shipped */
 	struct pl_validation out;
 };
 

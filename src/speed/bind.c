@@ -1,5 +1,6 @@
 /* Work and constants make seconds. */
 #include <math.h>
+#include <string.h>
 
 #include "speed/speed.h"
 
@@ -8,20 +9,30 @@ struct bound {
 	double v[PL_FAMILY_COUNT];
 };
 
-static double typed(const struct pl_speed *s, const struct pl_constants *c, const struct pl_work *w, enum pl_family f)
+struct binding {
+	const struct pl_speed *s;
+	const struct pl_constants *c;
+	const struct pl_bump *bump; /* NULL none */
+	struct bound places[PL_MAX_PLACES];
+};
+
+static double typed(const struct binding *g, const struct pl_work *w, enum pl_family f)
 {
-	const struct pl_effect *e =
-	    w->type ? pl_effect_find(c, pl_effect_key(f, PL_SCOPE_STACK_TYPE, s->places[w->place].context.stack, w->type)) : NULL;
-	return e ? exp((double)e->ln) : 1;
+	enum pl_stack stack = g->s->places[w->place].context.stack;
+	const struct pl_effect *e = w->type ? pl_effect_find(g->c, pl_effect_key(f, PL_SCOPE_STACK_TYPE, stack, w->type)) : NULL;
+	double factor = e ? exp((double)e->ln) : 1;
+	if (g->bump && g->bump->type && g->bump->type == w->type && g->bump->family == f && g->bump->context.stack == stack)
+		factor *= g->bump->factor;
+	return factor;
 }
 
-static void bind_matrix(const struct pl_speed *s, const struct pl_constants *c, const struct bound *b, const struct pl_work *w,
-                        struct pl_term *t)
+static void bind_matrix(const struct binding *g, const struct pl_work *w, struct pl_term *t)
 {
-	const struct pl_place *p = &s->places[w->place];
+	const struct bound *b = &g->places[w->place];
+	const struct pl_place *p = &g->s->places[w->place];
 	bool experts = w->kind == PL_TERM_EXPERTS;
-	double read = b->v[PL_F_READ_EFF] * typed(s, c, w, PL_F_READ_EFF) * (experts ? b->v[PL_F_EXPERT_READ] : 1);
-	double gemm = b->v[PL_F_GEMM_EFF] * typed(s, c, w, PL_F_GEMM_EFF) * (experts ? b->v[PL_F_EXPERT_GEMM] : 1);
+	double read = b->v[PL_F_READ_EFF] * typed(g, w, PL_F_READ_EFF) * (experts ? b->v[PL_F_EXPERT_READ] : 1);
+	double gemm = b->v[PL_F_GEMM_EFF] * typed(g, w, PL_F_GEMM_EFF) * (experts ? b->v[PL_F_EXPERT_GEMM] : 1);
 	t->weights_s = w->streamed ? w->weight_bytes / (w->link_bytes_per_s * b->v[PL_F_PCIE_EFF])
 	                           : w->weight_bytes / (p->bytes_per_s * read);
 	t->row_memory_s = w->row_bytes / (p->bytes_per_s * b->v[PL_F_ELEM_EFF]);
@@ -40,16 +51,21 @@ static void bind_message(const struct bound *b, const struct pl_work *w, struct 
 	}
 }
 
-static void bind_one(const struct pl_speed *s, const struct pl_constants *c, const struct bound *places, const struct pl_work *w,
-                     struct pl_term *t)
+static void bind_measured(const struct binding *g, const struct pl_work *w, struct pl_term *t)
 {
-	const struct pl_place *p = &s->places[w->place];
-	const struct bound *b = &places[w->place];
+	const struct bound *b = &g->places[w->place];
+	*t = w->as;
+	t->n = w->n;
+	t->curve_scale = b->v[w->scale] * typed(g, w, w->scale);
+	t->prefill_scale = b->v[w->prefill_scale];
+}
+
+static void bind_one(const struct binding *g, const struct pl_work *w, struct pl_term *t)
+{
+	const struct pl_place *p = &g->s->places[w->place];
+	const struct bound *b = &g->places[w->place];
 	if (w->measured) {
-		*t = w->as;
-		t->n = w->n;
-		t->curve_scale = b->v[w->scale] * typed(s, c, w, w->scale);
-		t->prefill_scale = b->v[w->prefill_scale];
+		bind_measured(g, w, t);
 		return;
 	}
 	*t = (struct pl_term){.kind = w->kind, .cause = w->cause, .rows = w->rows, .place = w->place, .n = w->n,
@@ -58,10 +74,10 @@ static void bind_one(const struct pl_speed *s, const struct pl_constants *c, con
 	switch (w->kind) {
 	case PL_TERM_GEMM:
 	case PL_TERM_EXPERTS:
-		bind_matrix(s, c, b, w, t);
+		bind_matrix(g, w, t);
 		break;
 	case PL_TERM_ATTENTION:
-		t->cached_s = w->cached_bytes / (p->bytes_per_s * b->v[PL_F_KV_READ_EFF] * typed(s, c, w, PL_F_KV_READ_EFF));
+		t->cached_s = w->cached_bytes / (p->bytes_per_s * b->v[PL_F_KV_READ_EFF] * typed(g, w, PL_F_KV_READ_EFF));
 		t->pair_decode_s = w->pair_decode_flops / (p->peak16_flops_per_s * b->v[PL_F_ATTN_EFF]);
 		t->pair_prefill_s = w->pair_prefill_flops / (p->peak16_flops_per_s * b->v[PL_F_ATTN_EFF]);
 		break;
@@ -80,26 +96,78 @@ static void bind_one(const struct pl_speed *s, const struct pl_constants *c, con
 		t->fixed_s = w->launches * b->v[PL_F_PROMPT_LAYER_S];
 		break;
 	case PL_TERM_MESSAGE:
-		bind_message(&places[w->gpu], w, t);
+		bind_message(&g->places[w->gpu], w, t);
 		break;
 	}
 }
 
-void pl_speed_bind(struct pl_speed *s, const struct pl_constants *constants)
+static bool same_context(const struct pl_context *x, const struct pl_context *y)
 {
-	struct bound places[PL_MAX_PLACES];
-	s->constants = constants;
-	for (uint32_t i = 0; i < s->n_places; i++) {
+	return x->stack == y->stack && x->arch == y->arch && x->device == y->device;
+}
+
+/* Engines get faster: an old build reaches less. */
+static void older(struct bound *b, double years)
+{
+	if (!(years > 0))
+		return;
+	b->v[PL_F_GEMM_EFF] *= pow(b->v[PL_F_GEMM_YEAR], -years);
+	b->v[PL_F_ATTN_EFF] *= pow(b->v[PL_F_ATTN_YEAR], -years);
+	b->v[PL_F_READ_EFF] *= pow(b->v[PL_F_READ_YEAR], -years);
+}
+
+/* Scores go through memory when flash kernels are off. */
+static void plain_attention(struct bound *b)
+{
+	b->v[PL_F_ATTN_EFF] *= b->v[PL_F_ATTN_PLAIN];
+	b->v[PL_F_KV_READ_EFF] *= b->v[PL_F_KV_PLAIN];
+}
+
+/* Constants of all places before any bump: a fit bumps them one by one. */
+static void look_up(const struct pl_speed *s, const struct pl_constants *c, struct pl_bound_cache *ret)
+{
+	for (uint32_t i = 0; i < s->n_places; i++)
 		for (unsigned f = 0; f < PL_FAMILY_COUNT; f++)
-			places[i].v[f] = pl_constant(constants, (enum pl_family)f, &s->places[i].context, PL_DTYPE_UNKNOWN);
-		if (s->places[i].first == PL_SPEED_HOST) /* arithmetic of the cores is a constant too */
-			s->places[i].peak16_flops_per_s = s->places[i].cores * places[i].v[PL_F_CORE_FLOPS];
+			ret->v[i][f] = pl_constant(c, (enum pl_family)f, &s->places[i].context, PL_DTYPE_UNKNOWN);
+}
+
+static void bind_places(struct pl_speed *s, struct binding *g, const struct pl_bound_cache *cache)
+{
+	const struct pl_bump *b = g->bump;
+	for (uint32_t i = 0; i < s->n_places; i++) {
+		struct pl_place *p = &s->places[i];
+		memcpy(g->places[i].v, cache->v[i], sizeof g->places[i].v);
+		if (b && !b->type && same_context(&b->context, &p->context))
+			g->places[i].v[b->family] *= b->factor;
+		older(&g->places[i], s->age_years);
+		if (s->plain_attention)
+			plain_attention(&g->places[i]);
+		if (p->first == PL_SPEED_HOST) /* arithmetic of the cores is a constant too */
+			p->peak16_flops_per_s = p->cores * g->places[i].v[PL_F_CORE_FLOPS];
 	}
+}
+
+void pl_speed_bind_bumped(struct pl_speed *s, const struct pl_constants *constants, const struct pl_bump *bump, struct pl_bound_cache *cache)
+{
+	struct pl_bound_cache own;
+	struct binding g;
+	if (!cache || !bump)
+		look_up(s, constants, cache ? cache : &own);
+	g.s = s;
+	g.c = s->constants = constants;
+	g.bump = bump;
+	bind_places(s, &g, cache ? cache : &own);
 	for (uint32_t i = 0; i < s->n_terms; i++) {
 		struct pl_work *w = &s->work[i];
 		if (s->places[w->place].first == PL_SPEED_HOST)
 			w->peak_flops_per_s = s->places[w->place].peak16_flops_per_s;
-		bind_one(s, constants, places, w, &s->terms[i]);
+		bind_one(&g, w, &s->terms[i]);
 	}
-	s->request_s = s->n_places ? places[0].v[PL_F_REQUEST_S] : 0;
+	s->request_s = s->n_places ? g.places[0].v[PL_F_REQUEST_S] : 0;
+}
+
+void pl_speed_bind(struct pl_speed *s, const struct pl_constants *constants)
+{
+	pl_speed_bind_bumped(s, constants, NULL, NULL);
+	s->kinship = pl_speed_kinship(s, constants);
 }

@@ -94,29 +94,33 @@ static double own_bytes(const struct pl_model *m)
 	return m->weight_bytes ? (double)m->weight_bytes : 1;
 }
 
-static enum pl_kinship kinship_of(const struct pl_speed *s, const struct pl_context *x)
+static enum pl_kinship kinship_of(const struct pl_constants *k, const struct pl_context *x)
 {
 	bool device = false, arch = false, stack = false;
 	for (uint32_t f = 0; f < PL_FAMILY_COUNT; f++) {
 		enum pl_family family = (enum pl_family)f;
-		device |= x->device && pl_effect_find(s->constants, pl_effect_key(family, PL_SCOPE_DEVICE, 0, x->device));
-		arch |= x->arch && (pl_effect_find(s->constants, pl_effect_key(family, PL_SCOPE_ARCH, 0, x->arch)) ||
-		                    pl_effect_find(s->constants, pl_effect_key(family, PL_SCOPE_STACK_ARCH, x->stack, x->arch)));
-		stack |= pl_effect_find(s->constants, pl_effect_key(family, PL_SCOPE_STACK, x->stack, 0)) != NULL;
+		device |= x->device && pl_effect_find(k, pl_effect_key(family, PL_SCOPE_DEVICE, 0, x->device));
+		arch |= x->arch && (pl_effect_find(k, pl_effect_key(family, PL_SCOPE_ARCH, 0, x->arch)) ||
+		                    pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK_ARCH, x->stack, x->arch)));
+		stack |= pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK, x->stack, 0)) != NULL;
 	}
 	return device ? PL_KIN_MEASURED : arch ? PL_KIN_ARCH : stack ? PL_KIN_BACKEND : PL_KIN_NONE;
 }
 
-static void name_kin(struct pl_compile *c)
+enum pl_kinship pl_speed_kinship(const struct pl_speed *s, const struct pl_constants *constants)
 {
-	struct pl_speed *s = c->s;
-	s->kinship = PL_KIN_MEASURED;
+	enum pl_kinship worst = PL_KIN_MEASURED;
 	for (uint32_t i = 0; i < s->n_places; i++) {
-		enum pl_kinship k = kinship_of(s, &s->places[i].context);
+		enum pl_kinship k = kinship_of(constants, &s->places[i].context);
 		if (s->places[i].first == PL_SPEED_HOST && k == PL_KIN_BACKEND)
 			k = PL_KIN_ARCH; /* CPUs have no rows of their own: their stack is their kind */
-		s->kinship = k > s->kinship ? k : s->kinship;
+		worst = k > worst ? k : worst;
 	}
+	return worst;
+}
+
+static void name_kin(struct pl_speed *s)
+{
 	static const char *const texts[] = {PL_N_("constants fitted on measurements of this device"),
 	                                    PL_N_("no measurement of this device: constants of its architecture"),
 	                                    PL_N_("no measurement of this architecture: constants of its backend"),
@@ -138,7 +142,6 @@ static void compile_graph(struct pl_compile *c)
 		return;
 	engine_work(c);
 	widen_places(c);
-	name_kin(c);
 }
 
 int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, const struct pl_speed **ret_speed,
@@ -148,6 +151,8 @@ int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, con
 	if (!s)
 		return pl_fail(err, PL_ERR_NOMEM, setup->model->name, "out of memory while planning");
 	s->setup = *setup;
+	s->age_years = setup->age_years;
+	s->plain_attention = setup->params->flash_attn == 0;
 	s->constants = setup->constants ? setup->constants : pl_constants_shipped();
 	struct pl_compile c = {.a = a, .m = setup->model, .hw = setup->machine, .p = setup->params, .l = setup->layout, .s = s,
 	                       .host_place = -1, .last_place = -1};
@@ -167,8 +172,10 @@ int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, con
 	s->terms = PL_NEW_N(a, struct pl_term, c.n_work ? c.n_work : 1);
 	if (pl_arena_failed(a))
 		return pl_fail(err, PL_ERR_NOMEM, setup->model->name, "out of memory while planning");
-	if (!s->unknown)
+	if (!s->unknown) {
 		pl_speed_bind(s, s->constants);
+		name_kin(s);
+	}
 	*ret_speed = s;
 	return 0;
 }

@@ -92,9 +92,10 @@ struct pl_speed {
 	const struct pl_constants *constants;
 	enum pl_stack stack;
 	uint32_t n_ubatch;       /* prompt tokens of one pass */
+	bool plain_attention;    /* flash kernels are off */
 	bool pipelined_prefill;  /* passes overlap over the stages */
 	uint32_t n_replicas;     /* data parallel */
-	double request_s;
+	double request_s, age_years;
 	double weight_bytes;
 	bool ram_assumed;        /* nobody says how fast the RAM is */
 	enum pl_kinship kinship;
@@ -105,6 +106,21 @@ struct pl_speed {
 
 /* Binds the work to constants: terms[] in place (speed/bind.c). */
 void pl_speed_bind(struct pl_speed *s, const struct pl_constants *constants);
+/* One constant of one context times a factor: how a fit sees what depends on it. type UNKNOWN: the constant itself, else its
+ * share of that element type. */
+struct pl_bump {
+	enum pl_family family;
+	struct pl_context context;
+	enum pl_dtype type;
+	double factor;
+};
+/* cache: NULL, or what a call without a bump fills and those with one read. */
+struct pl_bound_cache {
+	double v[PL_MAX_PLACES][PL_FAMILY_COUNT];
+};
+void pl_speed_bind_bumped(struct pl_speed *s, const struct pl_constants *constants, const struct pl_bump *bump, struct pl_bound_cache *cache);
+/* What the constants know of the devices of s: the least known decides. */
+enum pl_kinship pl_speed_kinship(const struct pl_speed *s, const struct pl_constants *constants);
 
 /* speed/answer.c: seconds of a prompt after `past` tokens in the engine's passes; of one decode step of seqs sequences, which
  * yields *ret_yield tokens each (1 without speculation; acceptance_length 0: from the published tables). */

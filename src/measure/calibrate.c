@@ -1,0 +1,162 @@
+/* `plimsoll calibrate`: tables in, constants out, with errors from groups left out. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <plimsoll/calibrate.h>
+
+#include "base/nameset.h"
+#include "measure/observe.h"
+#include "measure/stats.h"
+
+/* ln ratios of a class nobody measured: a factor of 1.6 either way. */
+static const double unknown_ln = 0.47;
+
+static int observe_all(struct pl_arena *a, const char *const *paths, uint32_t n_paths, struct pl_observations *obs, uint32_t *ret_rows,
+                       struct pl_err *err)
+{
+	for (uint32_t i = 0; i < n_paths; i++) {
+		struct pl_validator *v;
+		int rc = pl_validator_open(a, paths[i], &v, err);
+		if (!rc)
+			rc = pl_observe_table(v, i, obs, err);
+		if (rc)
+			return rc;
+		*ret_rows += v->table->n_rows;
+	}
+	return 0;
+}
+
+static double *errors_of(struct pl_arena *a, const struct pl_fit *f, int class, uint32_t *ret_n)
+{
+	double *e = PL_NEW_N(a, double, (uint64_t)f->n + 1);
+	*ret_n = 0;
+	for (uint32_t i = 0; e && i < f->n; i++)
+		if (f->obs[i].class == (enum pl_answer_class)class && f->obs[i].weight > 0)
+			e[(*ret_n)++] = fabs(f->obs[i].predicted / f->obs[i].measured - 1);
+	return e;
+}
+
+static uint32_t devices_in(struct pl_arena *a, const struct pl_fit *f, int class)
+{
+	struct pl_nameset seen = {0};
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < f->n; i++)
+		if (f->obs[i].class == (enum pl_answer_class)class && f->obs[i].weight > 0)
+			n += pl_nameset_add(a, &seen, f->obs[i].device);
+	return n;
+}
+
+static void errors_into(struct pl_arena *a, const struct pl_fit *f, struct pl_calibration_class *classes, int which)
+{
+	for (int c = 0; c < PL_CLASS_COUNT; c++) {
+		struct pl_calibration_class *x = &classes[c];
+		uint32_t n;
+		double *e = errors_of(a, f, c, &n), median = e ? pl_quantile(e, n, 0.5) : NAN, p90 = e ? pl_quantile(e, n, 0.9) : NAN;
+		x->class_name = pl_class_name((enum pl_answer_class)c);
+		x->n = n;
+		if (!which)
+			x->n_devices = devices_in(a, f, c);
+		*(which == 0 ? &x->fitted_median_frac : which == 1 ? &x->device_median_frac : &x->model_median_frac) = median;
+		*(which == 0 ? &x->fitted_p90_frac : which == 1 ? &x->device_p90_frac : &x->model_p90_frac) = p90;
+	}
+}
+
+static void start_spreads(struct pl_constants *c)
+{
+	for (int i = 0; i < PL_CLASS_COUNT; i++)
+		for (int k = 0; k <= PL_KIN_NONE; k++)
+			c->spread[i][k] = (struct pl_spread){-unknown_ln, unknown_ln};
+}
+
+/* Kin intervals from devices left out, those of known devices from models left out. */
+static int leave_out(struct pl_arena *a, struct pl_fit *f, struct pl_calibration_class *classes, struct pl_err *err)
+{
+	int rc = pl_fit_leave_out(f, PL_LEAVE_DEVICE, err);
+	if (rc)
+		return rc;
+	errors_into(a, f, classes, 1);
+	pl_fit_intervals(f, false);
+	rc = pl_fit_leave_out(f, PL_LEAVE_MODEL, err);
+	if (rc)
+		return rc;
+	errors_into(a, f, classes, 2);
+	pl_fit_intervals(f, true);
+	return 0;
+}
+
+int pl_calibrate(struct pl_arena *a, const char *const *paths, uint32_t n_paths, bool from_shipped, const struct pl_calibration **ret,
+                 struct pl_err *err)
+{
+	struct pl_observations obs = {.a = a};
+	struct pl_calibration *c = PL_NEW(a, struct pl_calibration);
+	struct pl_calibration_class *classes = PL_NEW_N(a, struct pl_calibration_class, PL_CLASS_COUNT);
+	struct pl_constants *start = PL_NEW(a, struct pl_constants);
+	if (!c || !classes || !start)
+		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting");
+	int rc = observe_all(a, paths, n_paths, &obs, &c->n_rows, err);
+	if (rc)
+		return rc;
+	if (!obs.n)
+		return pl_fail(err, PL_ERR_FORMAT, paths[0], "no row of these tables is a speed that can be fitted");
+	start_spreads(start);
+	struct pl_fit f = {.a = a, .prior = from_shipped ? pl_constants_shipped() : start, .prior_weight = from_shipped ? 4 : 1,
+	                   .obs = obs.list, .n = obs.n};
+	rc = pl_fit_all(&f, err);
+	if (rc)
+		return rc;
+	errors_into(a, &f, classes, 0);
+	if (!from_shipped)
+		rc = leave_out(a, &f, classes, err);
+	if (rc)
+		return rc;
+	c->constants = f.fitted;
+	c->n_used = obs.n;
+	c->n_effects = f.fitted->n_effects;
+	c->classes = classes;
+	c->n_classes = PL_CLASS_COUNT;
+	*ret = c;
+	return 0;
+}
+
+/* ---- out -------------------------------------------------------------------------------------------------------------------- */
+
+/* An effect within half a percent of nothing changes nothing. */
+static const double nothing_ln = 0.005;
+
+static void write_effect(FILE *f, struct pl_arena *a, const struct pl_effect *e)
+{
+	enum pl_scope scope = (enum pl_scope)(e->key >> 22 & 15);
+	if (fabs((double)e->ln) < nothing_ln && scope != PL_SCOPE_DEVICE)
+		return;
+	(void)fprintf(f, "effect,%s,%s,%s,%.4f,%.3f,%u\n", pl_family_name((enum pl_family)(e->key >> 26)), pl_scope_name(scope),
+	              pl_effect_text(a, e->key), (double)e->ln, (double)e->spread, e->n_devices);
+}
+
+int pl_constants_write(const struct pl_constants *c, const char *path, struct pl_err *err)
+{
+	char beside[4096];
+	struct pl_arena *a = pl_arena_new(0);
+	(void)snprintf(beside, sizeof beside, "%s.part", path);
+	FILE *f = a ? fopen(beside, "wb") : NULL;
+	if (!f) {
+		pl_arena_free(a);
+		return pl_fail(err, PL_ERR_IO, beside, "the file cannot be written: %s", strerror(errno));
+	}
+	(void)fputs("kind,name,scope,context,value,spread,n_devices\n", f);
+	for (uint32_t i = 0; i < c->n_effects; i++)
+		write_effect(f, a, &c->effects[i]);
+	for (int i = 0; i < PL_CLASS_COUNT; i++)
+		for (int k = 0; k <= PL_KIN_NONE; k++)
+			(void)fprintf(f, "interval,%s,,%d,%.4f,%.4f,0\n", pl_class_name((enum pl_answer_class)i), k, c->spread[i][k].low_ln,
+			              c->spread[i][k].high_ln);
+	bool bad = ferror(f) != 0;
+	bad = fclose(f) || bad;
+	bad = bad || rename(beside, path);
+	if (bad)
+		(void)remove(beside);
+	pl_arena_free(a);
+	return bad ? pl_fail(err, PL_ERR_IO, path, "the file cannot be written: %s", strerror(errno)) : 0;
+}

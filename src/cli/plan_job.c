@@ -72,7 +72,7 @@ static int read_params(struct pl_plan_job *j)
 	const struct pl_cli *c = j->cli;
 	struct pl_params *p = &j->req.params;
 	const char *mode = pl_cli_text(c, "split-mode"), *fa = pl_cli_text(c, "flash-attn");
-	const char *prefixes = pl_cli_text(c, "prefix-caching");
+	const char *prefixes = pl_cli_text(c, "prefix-caching"), *attention = pl_cli_text(c, "attention");
 	pl_params_default(p);
 	p->n_ctx_tokens = (uint64_t)pl_cli_number(c, "context", 0);
 	p->n_seq = (uint32_t)pl_cli_number(c, "concurrency", 1);
@@ -103,6 +103,11 @@ static int read_params(struct pl_plan_job *j)
 	p->max_loras = (uint32_t)pl_cli_number(c, "max-loras", 0);
 	p->max_lora_rank = (uint32_t)pl_cli_number(c, "max-lora-rank", 0);
 	p->engine_version = pl_cli_text(c, "engine-version");
+	p->dp_attention = pl_cli_flag(c, "dp-attention");
+	p->max_total_tokens = (uint64_t)pl_cli_number(c, "max-total-tokens", 0);
+	p->attention_eager = attention && !strcmp(attention, "eager");
+	p->device_map_auto = pl_cli_flag(c, "device-map-auto");
+	p->offload_folder = pl_cli_text(c, "offload-folder");
 	int rc = cache_type(j, "kv-type", &p->type_k);
 	p->type_v = p->type_k;
 	rc = rc ? rc : cache_type(j, "kv-type-k", &p->type_k);

@@ -239,23 +239,34 @@ static void place_one(struct tf_job *j, struct tf_sum *s)
 	measure(j, s);
 }
 
-/* device_map="sequential" with max_memory lowered until what is computed fits beside the weights. */
+/* Bytes of a decoder layer, the largest: what a GPU gives up at once. */
+static double layer_bytes(const struct tf_job *j)
+{
+	uint64_t most = 0;
+	for (uint32_t i = 0; i < j->m->n_layers; i++)
+		most = pl_max_u64(most, j->tree.nodes[j->layer_node[i]].bytes);
+	return (double)most;
+}
+
+/* device_map="sequential" with max_memory lowered until what is computed fits beside the weights: by what is too much, by a
+ * whole layer where that moved none. */
 static void place_tight(struct tf_job *j, struct tf_sum *s)
 {
 	struct dm_room room = whole_room(j);
-	for (int round = 0; round < 12; round++) {
+	uint64_t held[PL_MAX_DEVICES] = {0};
+	double layer = layer_bytes(j);
+	for (int round = 0; round < 24; round++) {
 		infer(j, &room, s);
 		bool over = false;
 		for (uint32_t d = 0; d < j->n_gpus; d++) {
+			double cut = (double)s->over_bytes[d];
+			if (s->gpu[d].model_bytes == held[d] && cut < layer)
+				cut = layer;
+			held[d] = s->gpu[d].model_bytes;
 			if (!s->over_bytes[d])
 				continue;
 			over = true;
-			double filled = (double)s->gpu[d].model_bytes < room.gpu_bytes[d] ? (double)s->gpu[d].model_bytes : room.gpu_bytes[d];
-			/* what lies there shrinks by the excess; the first GPU also keeps a layer free, which is no weight */
-			double reserve = d ? 0 : room.gpu_bytes[d] - filled;
-			room.gpu_bytes[d] = filled + reserve - (double)s->over_bytes[d];
-			if (room.gpu_bytes[d] < 0)
-				room.gpu_bytes[d] = 0;
+			room.gpu_bytes[d] = room.gpu_bytes[d] > cut ? room.gpu_bytes[d] - cut : 0;
 		}
 		if (!over)
 			break;

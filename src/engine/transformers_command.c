@@ -130,23 +130,23 @@ static void python(struct line *l, const struct pl_model *m, const char *ref, co
                    const struct pl_params *p)
 {
 	struct pl_arena *a = l->a;
-	const char *name = literal(a, ref), *options = load_options(a, m, hw, p);
+	const char *name = literal(a, ref), *options = load_options(a, m, hw, p), *also = quantises(m) ? ", BitsAndBytesConfig" : "";
 	put(l, "python3");
 	put(l, "-c");
 	if (m->is_embedding) {
 		put(l, pl_arena_printf(a,
-		                       "from transformers import AutoModel, AutoTokenizer, BitsAndBytesConfig; "
+		                       "from transformers import AutoModel, AutoTokenizer%s; "
 		                       "t = AutoTokenizer.from_pretrained(%s); m = AutoModel.from_pretrained(%s, %s); "
 		                       "x = t([\"Hello\"] * %u, return_tensors=\"pt\").to(m.device); print(m(**x).last_hidden_state.shape)",
-		                       name, name, options, p->n_seq));
+		                       also, name, name, options, p->n_seq));
 		return;
 	}
 	put(l, pl_arena_printf(a,
-	                       "from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig; "
+	                       "from transformers import AutoModelForCausalLM, AutoTokenizer%s; "
 	                       "t = AutoTokenizer.from_pretrained(%s); m = AutoModelForCausalLM.from_pretrained(%s, %s); "
 	                       "x = t([\"Hello\"] * %u, return_tensors=\"pt\").to(m.device); "
 	                       "print(t.batch_decode(m.generate(**x, %s)))",
-	                       name, name, options, p->n_seq, generate_options(a, p)));
+	                       also, name, name, options, p->n_seq, generate_options(a, p)));
 }
 
 int tf_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,

@@ -95,6 +95,26 @@ static void deepseek_v3_leaves_what_was_logged(void **state)
 	pl_arena_free(r.a);
 }
 
+/* One MI355X: 56.98 GiB of weights, fraction 0.911, 204.63 GiB for the pool (sgl-project/sglang pull request 18263). Eight of
+ * them under Kimi K2.5 (2026-02): 2,454,421 tokens; its vision tower lowers the fraction to 0.826. */
+static void mi355x_is_as_logged(void **state)
+{
+	(void)state;
+	struct rig r;
+	rig_init(&r, "Qwen/Qwen3-30B-A3B", NULL, "mi355x");
+	lay_out(&r);
+	assert_true(fabs(r.p.gpu_memory_utilization_frac - 0.911) < 0.0006);
+	near((double)r.l.devices[0].model_bytes / GIB, 56.98, 0.005);
+	near((double)r.l.devices[0].kv_bytes / GIB, 204.63, 0.002);
+	pl_arena_free(r.a);
+	rig_init(&r, "moonshotai/Kimi-K2.5", NULL, "8x mi355x");
+	r.p.tensor_parallel = 8;
+	lay_out(&r);
+	near(r.p.gpu_memory_utilization_frac, 0.826, 0.015); /* its projector is counted as tower */
+	near((double)r.l.kv_cache_tokens.value, 2454421, 0.01);
+	pl_arena_free(r.a);
+}
+
 static void fractions_follow_the_card_and_the_release(void **state)
 {
 	(void)state;
@@ -248,6 +268,7 @@ int main(void)
 	    cmocka_unit_test(qwen3_8b_on_b200_is_as_logged),
 	    cmocka_unit_test(llama_8b_on_h100_is_as_logged_by_0_4),
 	    cmocka_unit_test(deepseek_v3_leaves_what_was_logged),
+	    cmocka_unit_test(mi355x_is_as_logged),
 	    cmocka_unit_test(fractions_follow_the_card_and_the_release),
 	    cmocka_unit_test(sliding_layers_get_a_pool_four_fifths_as_long),
 	    cmocka_unit_test(recurrent_states_take_their_share_first),

@@ -76,16 +76,27 @@ static void flag_budget(struct start *x)
 	pl_vrow_flag(x->r, x->tokens, "the printed parts miss the share of the card by %.2f GiB", off);
 }
 
+/* Bytes a token takes on one rank: heads are dealt out, a latent cache is on every rank. */
+static uint64_t rank_token_bytes(const struct start *x, const struct pl_layout *l)
+{
+	const struct pl_layer *first = &x->model->layers[0];
+	uint32_t shares = first->attn == PL_ATTN_GQA && first->n_head_kv ? x->p.tensor_parallel : 1;
+	if (shares > first->n_head_kv && first->n_head_kv)
+		shares = first->n_head_kv;
+	return x->p.pipeline_parallel > 1 ? 0 : l->kv_bytes_per_token / shares;
+}
+
 /* Tokens and bytes of one cache tell the bytes of a token, which the model's shape fixes for plain attention. */
 static void flag_token_bytes(struct start *x, const struct pl_layout *l)
 {
 	const double SLACK = 0.05;
-	if (!x->cache || !x->tokens || !l->kv_bytes_per_token || x->cache->status == PL_FLAGGED)
+	uint64_t token = rank_token_bytes(x, l);
+	if (!x->cache || !x->tokens || !token || x->cache->status == PL_FLAGGED)
 		return;
 	for (uint32_t i = 0; i < x->model->n_layers; i++)
 		if (x->model->layers[i].window_tokens || x->model->layers[i].rec != PL_REC_NONE)
 			return;
-	double off = x->cache->measured / x->tokens->measured / (double)l->kv_bytes_per_token - 1;
+	double off = x->cache->measured / x->tokens->measured / (double)token - 1;
 	if (fabs(off) > SLACK)
 		pl_vrow_flag(x->r, x->tokens, "tokens and bytes of the cache disagree by %.0f %%: they are of different ranks", 100 * off);
 }

@@ -178,6 +178,7 @@ void pl_hf_read_deepseek4(struct pl_hf *c);
 void pl_hf_read_gemma2(struct pl_hf *c);
 void pl_hf_read_gemma3(struct pl_hf *c);
 void pl_hf_read_gemma4(struct pl_hf *c);
+void pl_hf_read_dots1(struct pl_hf *c);
 void pl_hf_read_glm4_moe(struct pl_hf *c);
 void pl_hf_read_chatglm(struct pl_hf *c);
 void pl_hf_read_cohere(struct pl_hf *c);

@@ -103,8 +103,8 @@ void pl_hf_read_gpt_oss(struct pl_hf *c)
 		c->layers[il].window_tokens = il % 2 ? 0 : window;
 }
 
-/* GLM-4.5 and later: leading dense layers, shared experts, a next-token layer with copies of embedding and head. */
-void pl_hf_read_glm4_moe(struct pl_hf *c)
+/* The first layers have a plain feed forward, the others experts. */
+static void dense_first(struct pl_hf *c)
 {
 	pl_hf_base(c, pl_hf_u32(c, "num_nextn_predict_layers", 0, 64, 0));
 	pl_hf_attention(c);
@@ -116,6 +116,18 @@ void pl_hf_read_glm4_moe(struct pl_hf *c)
 		else
 			set_experts(c, il, &e);
 	}
+}
+
+/* dots.llm1: norms over each head, always. */
+void pl_hf_read_dots1(struct pl_hf *c)
+{
+	dense_first(c);
+}
+
+/* GLM-4.5 and later: leading dense layers, shared experts, a next-token layer with copies of embedding and head. */
+void pl_hf_read_glm4_moe(struct pl_hf *c)
+{
+	dense_first(c);
 	pl_hf_set_parts(c, PL_P_QK_NORM, pl_hf_bool(c, "use_qk_norm", false));
 	pl_hf_mtp(c, PL_P_NEXTN_HEADNORM | PL_P_NEXTN_COPIES);
 }

@@ -65,6 +65,7 @@ static const struct pl_hf_family families[] = {
     {"glm4", "glm4", FOUR_NORMS | PL_P_FFN_FUSED | PL_P_QKV_BIAS_KEY, pl_hf_read_dense},
     {"glm4_moe", "glm4moe", ATTN_NORMS | PL_P_QKV_BIAS_KEY | PL_P_ROUTER_CORR, pl_hf_read_glm4_moe},
     {"glm4_moe_lite", "deepseek2", NORMS | PL_P_ROUTER_CORR | PL_P_NEXTN_COPIES_MTP, pl_hf_read_deepseek},
+    {"dots1", "dots1", NORMS | PL_P_QK_NORM | PL_P_ROUTER_CORR, pl_hf_read_dots1},
     {"glm_moe_dsa", "glm-dsa", NORMS | PL_P_ROUTER_CORR | PL_P_INDEXER, pl_hf_read_deepseek},
     /* Cohere, StarCoder, Falcon, GPT and other old ones */
     {"cohere", "command-r", PL_P_NORM_ATTN | PL_P_TIED | PL_P_ATTN_BIAS_KEY, pl_hf_read_cohere},

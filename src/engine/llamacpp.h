@@ -33,6 +33,7 @@ struct ll_layer {
 	struct ll_bytes rest, experts; /* weights */
 	struct ll_bytes kv, state;
 	uint32_t first, n; /* its tensors in job->by_layer */
+	uint64_t shape;    /* equal for layers of the same dimensions and tensors */
 };
 
 /* Which list of buffers a tensor is offered to (llama-arch.cpp LLM_TENSOR_INFOS). */
@@ -84,6 +85,7 @@ struct ll_job {
 	uint64_t unloaded_bytes; /* MTP layers and towers */
 	bool tied_repacked;      /* as a head on the host it is stored in the CPU's layout */
 	bool attn_softcap, grok; /* how scores are bent */
+	bool whole_graph;        /* build every layer, also those that repeat */
 	bool has_state;          /* some layer is recurrent */
 	bool overridden;         /* some tensor goes elsewhere: no pipelines */
 	const char *idle_override; /* the first pattern that no tensor matches; NULL none */
@@ -125,7 +127,7 @@ void ll_default_split(const struct ll_job *j, double *ret_split);
 void ll_place_sum(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *sum);
 bool ll_devices_hold(const struct ll_job *j, const struct ll_sum *sum);
 /* The best placement that fits; the fullest offload when none does. */
-void ll_choose(const struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum);
+void ll_choose(struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum);
 /* Compute buffers, once layers and experts have their places. */
 void ll_compute(const struct ll_job *j, struct ll_sum *sum);
 uint64_t ll_output_buffer(const struct ll_job *j);

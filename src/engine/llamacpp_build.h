@@ -33,6 +33,7 @@ struct lb {
 	lg_t tied;            /* the copy of the embedding that serves as head */
 	lg_t *cache_k, *cache_v, *state_r, *state_s, *cache_idx; /* by layer */
 	lg_t alone[4];        /* inputs a family adds */
+	const bool *left_out; /* by layer; NULL: every layer is built */
 };
 
 struct lb_qkv {
@@ -44,6 +45,10 @@ lg_t lb_weight(struct lb *b, int32_t il, const char *name);
 bool lb_has(const struct lb *b, int32_t il, const char *name);
 const struct pl_layer *lb_layer(const struct lb *b, int32_t il);
 int16_t lb_layer_dev(const struct lb *b, int32_t il);
+
+/* The layers that are built: those that repeat what was just built on the same device are left out. -1: no more. */
+int32_t lb_first(const struct lb *b);
+int32_t lb_next(const struct lb *b, int32_t il);
 
 lg_t lb_mm(struct lb *b, lg_t w, lg_t x);
 lg_t lb_add(struct lb *b, lg_t a, lg_t c);

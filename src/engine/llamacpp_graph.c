@@ -20,6 +20,65 @@ static bool has_window(const struct pl_model *m)
 	return false;
 }
 
+/* Layers of one shape on one device reach their peak within the first few, and from then on the allocator's free list
+ * comes back to what it was: the rest need not be built. Not so when each layer adds tensors that live from the start. */
+enum { KEEP = 3, MAX_KINDS = 16 };
+
+static bool repeats(const struct ll_job *j)
+{
+	for (uint32_t i = 0; i < j->m->n_layers; i++)
+		if (j->m->layers[i].indexer_heads)
+			return false;
+	return true;
+}
+
+static uint64_t kind_of(const struct ll_job *j, const struct ll_sum *s, uint32_t il)
+{
+	uint64_t h = j->layers[il].shape;
+	for (uint32_t k = j->layers[il].first; k < j->layers[il].first + j->layers[il].n; k++)
+		h = (h ^ (uint16_t)s->home[j->by_layer[k]]) * 1099511628211ull;
+	return h;
+}
+
+static const bool *leave_out(struct lg *g, const struct ll_job *j, const struct ll_sum *s)
+{
+	uint32_t n = j->m->n_layers;
+	bool *out = PL_NEW_N(g->a, bool, (uint64_t)n + 1);
+	struct {
+		uint64_t kind;
+		uint32_t seen;
+	} kinds[MAX_KINDS];
+	uint32_t n_kinds = 0;
+	for (uint32_t il = 0; out && il < n; il++) {
+		if (il && s->layer_dev[il] != s->layer_dev[il - 1])
+			n_kinds = 0;
+		uint64_t kind = kind_of(j, s, il);
+		uint32_t k = 0;
+		while (k < n_kinds && kinds[k].kind != kind)
+			k++;
+		if (k == n_kinds && n_kinds < MAX_KINDS) {
+			kinds[n_kinds].kind = kind;
+			kinds[n_kinds++].seen = 0;
+		}
+		bool border = il + 1 == n || s->layer_dev[il + 1] != s->layer_dev[il];
+		out[il] = k < n_kinds && kinds[k].seen++ >= KEEP && !border;
+	}
+	return out;
+}
+
+int32_t lb_first(const struct lb *b)
+{
+	return b->m->n_layers ? 0 : -1;
+}
+
+int32_t lb_next(const struct lb *b, int32_t il)
+{
+	for (uint32_t i = (uint32_t)il + 1; i < b->m->n_layers; i++)
+		if (!b->left_out || !b->left_out[i])
+			return (int32_t)i;
+	return -1;
+}
+
 bool ll_graph_build(struct lg *g, const struct ll_job *j, const struct ll_sum *s, uint64_t n_tokens, uint64_t n_outputs)
 {
 	struct lb b = {.g = g, .j = j, .m = j->m, .s = s, .n_tokens = n_tokens, .n_outputs = n_outputs, .n_seqs = j->ctx.n_seq,
@@ -30,6 +89,8 @@ bool ll_graph_build(struct lg *g, const struct ll_job *j, const struct ll_sum *s
 		b.kv[i] = (struct lb_attn){LG_NONE, LG_NONE, LG_NONE, LG_NONE, LG_NONE, 0};
 	for (int i = 0; i < 4; i++)
 		b.alone[i] = LG_NONE;
+	if (repeats(j) && !j->whole_graph)
+		b.left_out = leave_out(g, j, s);
 	b.weight = slots(&b, j->m->n_tensors);
 	b.cache_k = slots(&b, j->n_all);
 	b.cache_v = slots(&b, j->n_all);

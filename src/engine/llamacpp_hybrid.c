@@ -54,7 +54,7 @@ static bool build_mamba(struct lb *b)
 	lg_t x = lb_inp_embd(b, false, false);
 	lb_inp_rs(b);
 	lb_inp_out_ids(b);
-	for (int32_t il = 0; il < (int32_t)b->m->n_layers; il++) {
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = mixer(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il);
 		if (last(b, il)) {
 			cur = lb_outputs(b, cur);
@@ -72,7 +72,7 @@ static bool build_jamba(struct lb *b)
 	lg_t x = lb_inp_embd(b, false, false);
 	lb_inp_hybrid(b);
 	lb_inp_out_ids(b);
-	for (int32_t il = 0; il < (int32_t)b->m->n_layers; il++) {
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		cur = lb_layer(b, il)->rec ? mixer(b, cur, il) : plain_attention(b, cur, il, false, false);
 		if (last(b, il)) {
@@ -95,7 +95,7 @@ static bool build_granite(struct lb *b)
 	lb_inp_out_ids(b);
 	if (rope)
 		lb_inp_pos(b, 1);
-	for (int32_t il = 0; il < (int32_t)b->m->n_layers; il++) {
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		cur = lb_layer(b, il)->rec ? mixer(b, cur, il) : plain_attention(b, cur, il, rope, false);
 		if (last(b, il)) {
@@ -116,7 +116,7 @@ static bool build_falcon_h1(struct lb *b)
 	lb_inp_pos(b, 1);
 	lb_inp_hybrid(b);
 	lb_inp_out_ids(b);
-	for (int32_t il = 0; il < (int32_t)b->m->n_layers; il++) {
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t attn = plain_attention(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il, true, false);
 		lg_t ssm = mixer(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il);
 		lg_t mid = lb_add(b, lb_add(b, attn, ssm), x);
@@ -135,7 +135,7 @@ static bool build_lfm2(struct lb *b)
 	lb_inp_hybrid(b);
 	lb_inp_pos(b, 1);
 	lb_inp_out_ids(b);
-	for (int32_t il = 0; il < (int32_t)b->m->n_layers; il++) {
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		cur = lb_layer(b, il)->rec ? mixer(b, cur, il) : plain_attention(b, cur, il, true, true);
 		if (last(b, il)) {
@@ -169,7 +169,7 @@ static bool build_nemotron_h(struct lb *b)
 	lg_t x = lb_inp_embd(b, false, false);
 	lb_inp_hybrid(b);
 	lb_inp_out_ids(b);
-	for (int32_t il = 0; il < (int32_t)b->m->n_layers; il++) {
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		const struct pl_layer *l = lb_layer(b, il);
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		if (l->rec)
@@ -229,7 +229,7 @@ static bool build_qwen(struct lb *b)
 	lb_inp_hybrid(b);
 	lb_inp_pos(b, next ? 1 : 4);
 	lb_inp_out_ids(b);
-	for (int32_t il = 0; il < (int32_t)b->m->n_layers; il++) {
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		lg_expand(b->g, cur);
 		cur = lb_layer(b, il)->rec ? mixer(b, cur, il) : gated_attention(b, cur, il, next);

@@ -212,7 +212,7 @@ bool lb_build_mla(struct lb *b)
 		lb_inp_attn(b);
 	struct index_inputs in = index_inputs(b);
 	lb_inp_out_ids(b);
-	for (int32_t il = 0; il < (int32_t)b->m->n_layers; il++) {
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = attention(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il, &in, &best);
 		if ((uint32_t)il + 1 == b->m->n_layers) {
 			cur = lb_outputs(b, cur);

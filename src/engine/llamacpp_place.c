@@ -115,6 +115,7 @@ struct search {
 	struct ll_place best; /* the last one that held */
 	struct ll_sum *sum;
 	bool free_split;      /* the proportions are ours to choose */
+	bool holds;           /* some placement did */
 };
 
 /* Room a layer may take on device d when everything but layers is there already. */
@@ -194,6 +195,7 @@ static bool try_place(struct search *s, uint32_t n_gpu_layers, uint32_t n_cpu_mo
 	}
 	if (holds)
 		s->best = pl;
+	s->holds |= holds;
 	return holds;
 }
 
@@ -255,7 +257,7 @@ static void search(struct search *s)
 	most_layers(s, moe_free ? j->m->n_layers : moe);
 }
 
-void ll_choose(const struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum)
+void ll_choose(struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum)
 {
 	struct search s = {.j = j, .sum = sum, .free_split = true};
 	for (uint32_t d = 0; d < j->n_dev; d++)
@@ -272,6 +274,12 @@ void ll_choose(const struct ll_job *j, struct ll_place *ret_place, struct ll_sum
 	}
 	if (j->n_dev)
 		search(&s);
+	/* trials leave out layers that repeat: what is answered is built whole, and so is the search when that decides */
+	j->whole_graph = true;
 	ll_place_sum(j, &s.best, sum);
+	if (j->n_dev && s.holds && !ll_devices_hold(j, sum)) {
+		search(&s);
+		ll_place_sum(j, &s.best, sum);
+	}
 	*ret_place = s.best;
 }

@@ -307,7 +307,7 @@ bool lb_build_plain(struct lb *b)
 	lg_t x = embeddings(b, r);
 	bool side_by_side = is_parallel(b, r);
 	lb_inp_out_ids(b);
-	for (int32_t il = 0; il < (int32_t)b->m->n_layers; il++)
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il))
 		x = side_by_side ? parallel(b, r, x, il, norm) : sequential(b, r, x, il, norm);
 	if (r->flags & R_OUT_AT_END)
 		x = lb_outputs(b, x);

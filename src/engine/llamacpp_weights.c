@@ -190,6 +190,25 @@ static void sum_up(struct ll_job *j, uint32_t i)
 		add(&j->output, w);
 }
 
+static uint64_t fold(uint64_t h, uint64_t v)
+{
+	h = (h ^ v) * 1099511628211ull;
+	return h ^ (h >> 29);
+}
+
+static uint64_t shape_of(const struct ll_job *j, uint32_t il)
+{
+	const unsigned char *raw = (const unsigned char *)&j->m->layers[il];
+	uint64_t h = 1469598103934665603ull;
+	for (size_t i = 0; i < sizeof j->m->layers[il]; i++)
+		h = (h ^ raw[i]) * 1099511628211ull;
+	for (uint32_t k = j->layers[il].first; k < j->layers[il].first + j->layers[il].n; k++) {
+		const struct pl_tensor *t = &j->m->tensors[j->by_layer[k]];
+		h = fold(fold(fold(h, j->weights[j->by_layer[k]].hash), t->ne[0]), t->ne[1] + t->ne[2] * 7919);
+	}
+	return h;
+}
+
 int ll_weights(struct ll_job *j, struct pl_err *err)
 {
 	const struct pl_model *m = j->m;
@@ -203,6 +222,8 @@ int ll_weights(struct ll_job *j, struct pl_err *err)
 	index_layers(j);
 	for (uint32_t i = 0; i < m->n_tensors; i++)
 		sum_up(j, i);
+	for (uint32_t i = 0; i < j->n_all && m->layers; i++)
+		j->layers[i].shape = shape_of(j, i);
 	uint64_t sum = 0;
 	for (uint32_t i = 0; i < m->n_tensors; i++)
 		sum = pl_sat_add(sum, j->weights[i].bytes[LL_HOST]);

@@ -316,9 +316,9 @@ void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool sc
 	logits(b, last_norm(b, x, norm), softcap, scale);
 }
 
-void lb_head_rows(struct lb *b, lg_t x, enum lb_norm_kind norm)
+void lb_head_rows(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap)
 {
-	logits(b, lb_outputs(b, last_norm(b, x, norm)), false, false);
+	logits(b, lb_outputs(b, last_norm(b, x, norm)), softcap, false);
 }
 
 /* ---- states ------------------------------------------------------------------------------------------------------ */

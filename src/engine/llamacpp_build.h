@@ -79,6 +79,11 @@ lg_t lb_attn_k(struct lb *b, lg_t q, lg_t k, lg_t v, lg_t v_mla, const char *wo,
 lg_t lb_attn_no_cache(struct lb *b, struct lb_qkv x, lg_t kq_b, const char *wo, int32_t il);
 lg_t lb_get_k(struct lb *b, int32_t il);
 lg_t lb_get_v(struct lb *b, int32_t il);
+/* The keys of an indexer, one head. */
+lg_t lb_index_cache(struct lb *b, int32_t il);
+lg_t lb_hadamard(struct lb *b, lg_t x, lg_t rot);
+/* Rotates where the cache asks for it and writes keys and values into it. */
+void lb_store(struct lb *b, struct lb_qkv *x, int32_t il);
 lg_t lb_cpy_k(struct lb *b, lg_t k, lg_t idxs, lg_t cache);
 
 /* up, gate, down by name; "" suffix of shared experts is "_shexp" */
@@ -96,7 +101,7 @@ lg_t lb_moe(struct lb *b, lg_t x, const struct lb_moe *o, int32_t il);
 lg_t lb_outputs(struct lb *b, lg_t x);
 lg_t lb_l2_norm(struct lb *b, lg_t x);
 /* The last norm over all rows, then the rows that are wanted. */
-void lb_head_rows(struct lb *b, lg_t x, enum lb_norm_kind norm);
+void lb_head_rows(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap);
 void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale);
 
 /* states: rows of the batch's sequences, by rows() where an op reads them in place; the rest is copied on */
@@ -116,6 +121,7 @@ lg_t lb_ffn_or_moe(struct lb *b, lg_t x, const struct lb_moe *o, enum lb_act act
 bool lb_build_plain(struct lb *b);
 bool lb_build_mla(struct lb *b);
 bool lb_build_hybrid(struct lb *b);
+bool lb_build_special(struct lb *b);
 
 /* The whole graph: false when the family is not known or memory ran out. */
 bool ll_graph_build(struct lg *g, const struct ll_job *j, const struct ll_sum *s, uint64_t n_tokens, uint64_t n_outputs);

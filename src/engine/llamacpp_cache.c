@@ -43,6 +43,8 @@ static void size_layer(struct ll_job *j, uint32_t il, uint64_t v_elems_wide)
 		bool wide = !j->ctx.flash_attn && (kv.v_elems || (l->attn == PL_ATTN_NONE && !j->has_state));
 		add_tensor(&out->kv, j->ctx.type_v, wide ? v_elems_wide : kv.v_elems, rows);
 		add_tensor(&out->kv, j->ctx.type_k, kv.indexer_elems, rows);
+		if (kv.indexer_elems && l->attn == PL_ATTN_GQA) /* MiniMax M3: an ordinary cache of one head, values and all */
+			add_tensor(&out->kv, j->ctx.type_v, l->d_v, rows);
 	}
 	if (!l->is_mtp) { /* always f32, one row for each sequence */
 		add_tensor(&out->state, PL_DTYPE_F32, st.conv_elems, j->ctx.n_seq);
@@ -63,6 +65,8 @@ static int check_type(const struct ll_job *j, enum pl_dtype type, bool keys, str
 	for (uint32_t i = 0; i < j->m->n_layers; i++) {
 		struct pl_cache_row r = pl_layer_cache_row(&j->m->layers[i]);
 		const struct pl_layer *l = &j->m->layers[i];
+		if (keys && l->attn == PL_ATTN_MLA && d->block_elems > 1 && !j->ctx.flash_attn)
+			return pl_fail(err, PL_ERR_UNSUPPORTED, d->name, "a latent cache of type '%s' needs flash attention", d->name);
 		uint64_t head = keys ? (l->attn == PL_ATTN_MLA ? r.k_elems : l->d_k) : l->d_v;
 		if ((keys ? r.k_elems : r.v_elems) && head % d->block_elems)
 			return pl_fail(err, PL_ERR_UNSUPPORTED, d->name,

@@ -99,5 +99,5 @@ bool ll_graph_build(struct lg *g, const struct ll_job *j, const struct ll_sum *s
 	b.state_s = slots(&b, j->n_all);
 	if (!b.weight || !b.cache_k || !b.cache_v || !b.cache_idx || !b.state_r || !b.state_s || !j->m->layers)
 		return false;
-	return (lb_build_plain(&b) || lb_build_mla(&b) || lb_build_hybrid(&b)) && !g->failed;
+	return (lb_build_plain(&b) || lb_build_mla(&b) || lb_build_hybrid(&b) || lb_build_special(&b)) && !g->failed;
 }

@@ -183,7 +183,7 @@ static bool build_nemotron_h(struct lb *b)
 		x = lb_add(b, cur, x);
 	}
 	/* rows are chosen between the last norm and the head */
-	lb_head_rows(b, x, LB_RMS);
+	lb_head_rows(b, x, LB_RMS, false);
 	return true;
 }
 
@@ -236,7 +236,7 @@ static bool build_qwen(struct lb *b)
 		lg_t mid = lb_add(b, cur, x);
 		x = lb_add(b, qwen_ffn(b, lb_norm(b, mid, "post_attention_norm", LB_RMS, il), il), mid);
 	}
-	lb_head_rows(b, x, LB_RMS);
+	lb_head_rows(b, x, LB_RMS, false);
 	return true;
 }
 

@@ -65,19 +65,6 @@ struct index_inputs {
 	lg_t k_idxs, mask, rot;
 };
 
-static lg_t index_cache(struct lb *b, int32_t il)
-{
-	lg_t *slot = &b->cache_idx[il];
-	if (*slot < 0) {
-		*slot = lg_new(b->g, b->j->ctx.type_k, lb_layer(b, il)->indexer_dim, b->kv[0].n_kv, b->j->ctx.n_stream, 1);
-		if (*slot >= 0) {
-			b->g->t[*slot].external = true;
-			b->g->t[*slot].home = b->j->p->no_kv_offload ? (int16_t)LG_CPU : lb_layer_dev(b, il);
-		}
-	}
-	return *slot;
-}
-
 /* The tokens a layer reads: scores of all, then the best. */
 static lg_t choose(struct lb *b, lg_t x, lg_t low, const struct index_inputs *in, int32_t il)
 {
@@ -88,7 +75,7 @@ static lg_t choose(struct lb *b, lg_t x, lg_t low, const struct index_inputs *in
 	lg_t k = lb_norm(b, lb_mm(b, lb_weight(b, il, "indexer.attn_k.weight"), x), "indexer.k_norm", LB_LAYER_NORM, il);
 	q = lb_mm(b, in->rot, lb_rope(b, q, il, false));
 	k = lb_mm(b, in->rot, lb_rope(b, lg_reshape(g, k, d, 1, n, 1), il, false));
-	lg_t cache = index_cache(b, il);
+	lg_t cache = lb_index_cache(b, il);
 	lg_expand(g, lb_cpy_k(b, k, in->k_idxs, cache));
 	lg_t w = lb_mm(b, lb_weight(b, il, "indexer.proj.weight"), x);
 	struct lg_tensor c = *lg_at(g, cache), s = *lg_at(g, q), t = *lg_at(g, w);

@@ -99,6 +99,11 @@ static lg_t v_cache(struct lb *b, int32_t il)
 	return cache_leaf(b, &b->cache_v[il], il, b->j->ctx.type_v, row, cache_of(b, il)->n_kv);
 }
 
+lg_t lb_index_cache(struct lb *b, int32_t il)
+{
+	return cache_leaf(b, &b->cache_idx[il], il, b->j->ctx.type_k, lb_layer(b, il)->indexer_dim, b->kv[0].n_kv);
+}
+
 lg_t lb_get_k(struct lb *b, int32_t il)
 {
 	il = owner(b, il);
@@ -219,7 +224,7 @@ lg_t lb_attn_mha(struct lb *b, lg_t q, lg_t k, lg_t v, lg_t kq_b, lg_t mask, lg_
 	return out;
 }
 
-static lg_t hadamard(struct lb *b, lg_t x, lg_t rot)
+lg_t lb_hadamard(struct lb *b, lg_t x, lg_t rot)
 {
 	struct lg *g = b->g;
 	if (rot < 0 || x < 0)
@@ -243,30 +248,32 @@ static lg_t output_projection(struct lb *b, lg_t x, const char *wo, int32_t il)
 	return bias >= 0 ? lb_add(b, x, bias) : x;
 }
 
-lg_t lb_attn(struct lb *b, struct lb_qkv x, lg_t sinks, lg_t kq_b, const char *wo, int32_t il)
+void lb_store(struct lb *b, struct lb_qkv *x, int32_t il)
 {
 	struct lg *g = b->g;
 	const struct lb_attn kv = *cache_of(b, il);
+	x->q = lb_hadamard(b, x->q, kv.k_rot);
+	x->k = lb_hadamard(b, x->k, kv.k_rot);
+	x->v = lb_hadamard(b, x->v, kv.v_rot);
+	bool keys_first = b->has_window || lb_layer(b, il)->indexer_heads;
+	lg_expand(g, x->q);
+	lg_expand(g, keys_first ? x->k : x->v);
+	lg_expand(g, keys_first ? x->v : x->k);
+	if (x->k >= 0)
+		lg_expand(g, lb_cpy_k(b, x->k, kv.k_idxs, k_cache(b, il)));
+	if (x->v >= 0)
+		lg_expand(g, cpy_v(b, x->v, kv.v_idxs, v_cache(b, il)));
+}
+
+lg_t lb_attn(struct lb *b, struct lb_qkv x, lg_t sinks, lg_t kq_b, const char *wo, int32_t il)
+{
+	const struct lb_attn kv = *cache_of(b, il);
 	if (b->m->no_kv_cache)
 		return lb_attn_no_cache(b, x, kq_b, wo, il);
-	x.q = hadamard(b, x.q, kv.k_rot);
-	x.k = hadamard(b, x.k, kv.k_rot);
-	x.v = hadamard(b, x.v, kv.v_rot);
-	lg_expand(g, x.q);
-	if (b->has_window) { /* with windows keys come first */
-		lg_expand(g, x.k);
-		lg_expand(g, x.v);
-	} else {
-		lg_expand(g, x.v);
-		lg_expand(g, x.k);
-	}
-	if (x.k >= 0)
-		lg_expand(g, lb_cpy_k(b, x.k, kv.k_idxs, k_cache(b, il)));
-	if (x.v >= 0)
-		lg_expand(g, cpy_v(b, x.v, kv.v_idxs, v_cache(b, il)));
+	lb_store(b, &x, il);
 	lg_t k = lb_get_k(b, il), v = lb_get_v(b, il);
 	lg_t out = lb_attn_mha(b, x.q, k, v, kq_b, kv.mask, sinks, LG_NONE, il);
-	out = hadamard(b, out, kv.v_rot);
+	out = lb_hadamard(b, out, kv.v_rot);
 	return output_projection(b, out, wo, il);
 }
 

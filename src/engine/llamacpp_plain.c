@@ -34,6 +34,8 @@ enum flags {
 	R_OUT_NORM_FFN = 1 << 24, /* the norm before the feed forward is attn_output_norm (DBRX) */
 	R_V_SCALE = 1 << 25,      /* the attention's result is scaled (MiMo 2) */
 	R_RESIDUAL_FIRST = 1 << 26, /* residual + result rather than result + residual */
+	R_BARE_EMBD_NORM = 1 << 27, /* embeddings are normed without a weight */
+	R_POST_EARLY = 1 << 28,     /* the norm after the attention comes before rows are chosen, and belongs to no layer */
 	R_RMS_OUT = 1 << 27
 };
 
@@ -113,6 +115,8 @@ static const struct recipe recipes[] = {
     {"step35", R_FLAT | R_GATE | R_OUT_AT_END | R_FACTORS, LB_GATED, MOE(LB_SIGMOID, true)},
     {"laguna", R_GATE, LB_GATED, MOE(LB_SIGMOID, true)},
     {"afmoe", R_GATE | R_SCALE_EMBD | R_POST | R_FFN_POST_IL, LB_GATED, MOE(LB_SIGMOID, true)},
+    {"muse-glimmer", R_GATE | R_SWA_ROPE | R_POST | R_POST_EARLY | R_BARE_EMBD_NORM | R_LOGIT_SCALE | R_SOFTCAP, LB_GATED,
+     MOE(LB_SIGMOID, true)},
     {"mimo2", R_OUT_AT_END | R_V_SCALE, LB_GATED, MOE(LB_SIGMOID, true)},
 };
 
@@ -233,13 +237,15 @@ static lg_t sequential(struct lb *b, const struct recipe *r, lg_t x, int32_t il,
 	} else if (lb_has(b, il, "attn_output.weight")) {
 		cur = lb_mm(b, lb_weight(b, il, "attn_output.weight"), lb_norm(b, x, "attn_norm", norm, il));
 	}
+	if (r->flags & R_POST_EARLY)
+		cur = lb_norm_w(b, cur, lb_weight(b, il, "post_attention_norm.weight"), LG_NONE, norm, -1);
 	if (is_last(b, r, il)) {
 		cur = lb_outputs(b, cur);
 		in = lb_outputs(b, in);
 	}
 	if (l->ffn == PL_FFN_NONE)
 		return cur;
-	if (r->flags & R_POST)
+	if ((r->flags & R_POST) && !(r->flags & R_POST_EARLY))
 		cur = lb_norm(b, cur, "post_attention_norm", norm, il);
 	if (r->flags & R_RES_SCALE)
 		cur = lb_scale(b, cur);
@@ -286,6 +292,8 @@ static bool is_parallel(const struct lb *b, const struct recipe *r)
 static lg_t embeddings(struct lb *b, const struct recipe *r)
 {
 	lg_t x = lb_inp_embd(b, r->flags & R_SCALE_EMBD, r->flags & R_SCALE_ROWS);
+	if (r->flags & R_BARE_EMBD_NORM)
+		x = lb_norm(b, x, NULL, LB_RMS, -1);
 	bool vl = !strcmp(r->arch, "qwen2vl") || !strcmp(r->arch, "qwen3vl") || !strcmp(r->arch, "qwen3vlmoe");
 	lb_inp_pos(b, vl ? 4 : 1);
 	if (r->flags & R_ATTN_TEMP)

@@ -283,8 +283,9 @@ void ll_weights_place(const struct ll_job *j, const struct ll_place *pl, struct 
 		return;
 	const struct ll_weight *w = &j->weights[j->tied];
 	s->tied_home = w->forced != LG_FREE ? w->forced : output;
-	/* the same tensor in the same buffer: no copy is made, unless the head is stored in another layout */
-	if (s->tied_home != s->home[j->tied] || (s->tied_home == LG_CPU && j->tied_repacked))
+	/* the same tensor in the same buffer: no copy is made, unless the head is stored in another layout, or asked for first */
+	bool head_first = j->m->arch && (!strcmp(j->m->arch, "gemma4") || !strcmp(j->m->arch, "gemma3n"));
+	if (head_first || s->tied_home != s->home[j->tied] || (s->tied_home == LG_CPU && j->tied_repacked))
 		count(j, s, s->tied_home, w, s->tied_home == LG_CPU && j->tied_repacked);
 }
 

@@ -290,14 +290,10 @@ static lg_t head_weight(struct lb *b)
 	return b->tied;
 }
 
-static lg_t last_norm(struct lb *b, lg_t x, enum lb_norm_kind norm)
+void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale)
 {
 	bool own = lb_has(b, -1, "output_norm.weight") || !lb_has(b, -1, "token_embd_norm.weight");
-	return lb_norm(b, x, own ? "output_norm" : "token_embd_norm", norm, -1);
-}
-
-static void logits(struct lb *b, lg_t x, bool softcap, bool scale)
-{
+	x = lb_norm(b, x, own ? "output_norm" : "token_embd_norm", norm, -1);
 	x = lb_mm(b, head_weight(b), x);
 	lg_t bias = lb_weight(b, -1, "output.bias");
 	if (bias >= 0)
@@ -309,16 +305,6 @@ static void logits(struct lb *b, lg_t x, bool softcap, bool scale)
 	if (x >= 0)
 		b->g->t[x].output = true;
 	lg_expand(b->g, x);
-}
-
-void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale)
-{
-	logits(b, last_norm(b, x, norm), softcap, scale);
-}
-
-void lb_head_rows(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap)
-{
-	logits(b, lb_outputs(b, last_norm(b, x, norm)), softcap, false);
 }
 
 /* ---- states ------------------------------------------------------------------------------------------------------ */

@@ -100,8 +100,6 @@ lg_t lb_moe(struct lb *b, lg_t x, const struct lb_moe *o, int32_t il);
 /* Rows that are wanted, at the last layer. */
 lg_t lb_outputs(struct lb *b, lg_t x);
 lg_t lb_l2_norm(struct lb *b, lg_t x);
-/* The last norm over all rows, then the rows that are wanted. */
-void lb_head_rows(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap);
 void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale);
 
 /* states: rows of the batch's sequences, by rows() where an op reads them in place; the rest is copied on */

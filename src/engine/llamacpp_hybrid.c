@@ -180,10 +180,13 @@ static bool build_nemotron_h(struct lb *b)
 			cur = nemotron_experts(b, cur, il);
 		else
 			cur = lb_ffn(b, cur, "", LB_RELU_SQR, il);
+		if (last(b, il)) {
+			cur = lb_outputs(b, cur);
+			x = lb_outputs(b, x);
+		}
 		x = lb_add(b, cur, x);
 	}
-	/* rows are chosen between the last norm and the head */
-	lb_head_rows(b, x, LB_RMS, false);
+	lb_head(b, x, LB_RMS, false, false);
 	return true;
 }
 
@@ -233,10 +236,14 @@ static bool build_qwen(struct lb *b)
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		lg_expand(b->g, cur);
 		cur = lb_layer(b, il)->rec ? mixer(b, cur, il) : gated_attention(b, cur, il, next);
+		if (last(b, il)) {
+			cur = lb_outputs(b, cur);
+			x = lb_outputs(b, x);
+		}
 		lg_t mid = lb_add(b, cur, x);
 		x = lb_add(b, qwen_ffn(b, lb_norm(b, mid, "post_attention_norm", LB_RMS, il), il), mid);
 	}
-	lb_head_rows(b, x, LB_RMS, false);
+	lb_head(b, x, LB_RMS, false, false);
 	return true;
 }
 

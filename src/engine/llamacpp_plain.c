@@ -22,7 +22,6 @@ enum flags {
 	R_NO_PRE = 1 << 12,       /* … and none before them */
 	R_PARALLEL = 1 << 13,     /* the feed forward reads what the attention reads */
 	R_SUM_FFN_FIRST = 1 << 14, /* parallel: (ffn + attention) + input rather than (ffn + input) + attention */
-	R_OUT_AT_END = 1 << 15,   /* rows are chosen after the last layer */
 	R_SOFTCAP = 1 << 16,      /* logits are bent */
 	R_LOGIT_SCALE = 1 << 17,
 	R_RES_SCALE = 1 << 18,    /* residuals are scaled */
@@ -110,14 +109,14 @@ static const struct recipe recipes[] = {
     {"gemma", R_SCALE_EMBD | R_Q_SCALE, LB_GATED, MOE(LB_SOFTMAX, true)},
     {"gemma2", R_SCALE_EMBD | R_Q_SCALE | R_POST | R_SOFTCAP, LB_GATED, MOE(LB_SOFTMAX, true)},
     {"gemma3", R_SCALE_ROWS | R_Q_SCALE | R_POST, LB_GATED, MOE(LB_SOFTMAX, true)},
-    {"gpt-oss", R_OUT_AT_END, LB_GATED, MOE(LB_SOFTMAX_WEIGHT, false)},
+    {"gpt-oss", 0, LB_GATED, MOE(LB_SOFTMAX_WEIGHT, false)},
     {"llama4", R_FACTORS | R_BARE_NORM | R_ATTN_TEMP, LB_GATED, {.gating = LB_SIGMOID, .before = true, .probs_in = LG_NONE}},
-    {"step35", R_FLAT | R_GATE | R_OUT_AT_END | R_FACTORS, LB_GATED, MOE(LB_SIGMOID, true)},
+    {"step35", R_FLAT | R_GATE | R_FACTORS, LB_GATED, MOE(LB_SIGMOID, true)},
     {"laguna", R_GATE, LB_GATED, MOE(LB_SIGMOID, true)},
     {"afmoe", R_GATE | R_SCALE_EMBD | R_POST | R_FFN_POST_IL, LB_GATED, MOE(LB_SIGMOID, true)},
     {"muse-glimmer", R_GATE | R_SWA_ROPE | R_POST | R_POST_EARLY | R_BARE_EMBD_NORM | R_LOGIT_SCALE | R_SOFTCAP, LB_GATED,
      MOE(LB_SIGMOID, true)},
-    {"mimo2", R_OUT_AT_END | R_V_SCALE, LB_GATED, MOE(LB_SIGMOID, true)},
+    {"mimo2", R_V_SCALE, LB_GATED, MOE(LB_SIGMOID, true)},
 };
 
 static const struct recipe *recipe_of(const struct pl_model *m)
@@ -221,9 +220,9 @@ static const char *ffn_norm_name(const struct lb *b, const struct recipe *r, int
 	return lb_has(b, il, "ffn_norm.weight") || (r->flags & R_POST) ? "ffn_norm" : "post_attention_norm";
 }
 
-static bool is_last(const struct lb *b, const struct recipe *r, int32_t il)
+static bool is_last(const struct lb *b, int32_t il)
 {
-	return (uint32_t)il + 1 == b->m->n_layers && !(r->flags & R_OUT_AT_END);
+	return (uint32_t)il + 1 == b->m->n_layers;
 }
 
 static lg_t sequential(struct lb *b, const struct recipe *r, lg_t x, int32_t il, enum lb_norm_kind norm)
@@ -239,7 +238,7 @@ static lg_t sequential(struct lb *b, const struct recipe *r, lg_t x, int32_t il,
 	}
 	if (r->flags & R_POST_EARLY)
 		cur = lb_norm_w(b, cur, lb_weight(b, il, "post_attention_norm.weight"), LG_NONE, norm, -1);
-	if (is_last(b, r, il)) {
+	if (is_last(b, il)) {
 		cur = lb_outputs(b, cur);
 		in = lb_outputs(b, in);
 	}
@@ -266,7 +265,7 @@ static lg_t parallel(struct lb *b, const struct recipe *r, lg_t x, int32_t il, e
 		from = lb_norm(b, x, "attn_norm_2", norm, il);
 	lg_t cur = attention(b, r, from, il, norm);
 	bool own_norm = lb_has(b, il, "ffn_norm.weight");
-	if (is_last(b, r, il)) {
+	if (is_last(b, il)) {
 		cur = lb_outputs(b, cur);
 		in = lb_outputs(b, in);
 		if (!own_norm)
@@ -317,8 +316,6 @@ bool lb_build_plain(struct lb *b)
 	lb_inp_out_ids(b);
 	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il))
 		x = side_by_side ? parallel(b, r, x, il, norm) : sequential(b, r, x, il, norm);
-	if (r->flags & R_OUT_AT_END)
-		x = lb_outputs(b, x);
 	lb_head(b, x, norm, r->flags & R_SOFTCAP, r->flags & R_LOGIT_SCALE);
 	return true;
 }

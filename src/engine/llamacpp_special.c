@@ -60,6 +60,11 @@ static lg_t gemma_layer(struct lb *b, lg_t x, lg_t per_layer, int32_t il)
 {
 	struct lg *g = b->g;
 	lg_t cur = gemma_attention(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il);
+	bool last = (uint32_t)il + 1 == b->m->n_layers;
+	if (last) {
+		cur = lb_outputs(b, cur);
+		x = lb_outputs(b, x);
+	}
 	lg_t mid = lb_add(b, lb_norm(b, cur, "post_attention_norm", LB_RMS, il), x);
 	if (lb_has(b, il, "ffn_gate_inp.weight"))
 		cur = gemma_experts(b, mid, il);
@@ -71,7 +76,8 @@ static lg_t gemma_layer(struct lb *b, lg_t x, lg_t per_layer, int32_t il)
 		lg_t in = cur;
 		struct lg_tensor p = *lg_at(g, per_layer);
 		cur = lb_act(b, lb_mm(b, lb_weight(b, il, "inp_gate.weight"), cur));
-		cur = lb_mul(b, cur, lg_view_2d(g, per_layer, p.ne[0], p.ne[1], p.ne[0] * F32));
+		lg_t own = lg_view_2d(g, per_layer, p.ne[0], p.ne[1], p.ne[0] * F32);
+		cur = lb_mul(b, cur, last ? lb_outputs(b, own) : own);
 		cur = lb_norm(b, lb_mm(b, lb_weight(b, il, "proj.weight"), cur), "post_norm", LB_RMS, il);
 		cur = lb_add(b, in, cur);
 	}
@@ -89,7 +95,7 @@ static bool build_gemma4(struct lb *b)
 		per_layer = per_layer_inputs(b, x);
 	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il))
 		x = gemma_layer(b, x, per_layer, il);
-	lb_head_rows(b, x, LB_RMS, true);
+	lb_head(b, x, LB_RMS, true, false);
 	return true;
 }
 

@@ -54,14 +54,32 @@ static uint64_t room_of(const struct pl_machine *hw, const struct pl_device *d)
 	return room;
 }
 
+const char *ll_buffer_prefix(const struct ll_device *d)
+{
+	switch (d->dev->vendor) {
+	case PL_VENDOR_NVIDIA:
+		return "CUDA";
+	case PL_VENDOR_AMD:
+		return "ROCm";
+	case PL_VENDOR_INTEL:
+		return "SYCL";
+	case PL_VENDOR_APPLE:
+		return "Metal";
+	default:
+		return "RPC";
+	}
+}
+
 static void add_device(struct ll_job *j, uint32_t index)
 {
 	const struct pl_device *d = &j->hw->devices[index];
 	bool cuda = d->vendor == PL_VENDOR_NVIDIA || d->vendor == PL_VENDOR_AMD;
+	/* a card nobody named is taken as a backend that only computes, as one over RPC does */
+	bool plain = d->vendor == PL_VENDOR_UNKNOWN || d->vendor == PL_VENDOR_OTHER;
 	j->dev[j->n_dev++] = (struct ll_device){
 	    .index = index,
 	    .kind = cuda || d->vendor == PL_VENDOR_INTEL ? LL_PADDED : LL_PLAIN,
-	    .async = d->vendor != PL_VENDOR_APPLE && d->vendor != PL_VENDOR_INTEL,
+	    .async = !plain && d->vendor != PL_VENDOR_APPLE && d->vendor != PL_VENDOR_INTEL,
 	    .cuda = cuda,
 	    .offloads = cuda || d->vendor == PL_VENDOR_INTEL,
 	    .room_bytes = room_of(j->hw, d),
@@ -140,7 +158,8 @@ int ll_job_init(struct ll_job *j, struct pl_arena *a, const struct pl_model *m, 
 	j->ctx.flash_attn = flash_attention(j);
 	j->repacks = true;
 	for (uint32_t d = 0; d < j->n_dev; d++)
-		j->repacks &= j->dev[d].dev->vendor == PL_VENDOR_OTHER || j->dev[d].dev->vendor == PL_VENDOR_APPLE;
+		j->repacks &= j->dev[d].dev->vendor == PL_VENDOR_OTHER || j->dev[d].dev->vendor == PL_VENDOR_APPLE ||
+		              j->dev[d].dev->vendor == PL_VENDOR_UNKNOWN;
 	if ((rc = ll_weights(j, err)) < 0)
 		return rc;
 	return ll_cache(j, err);
@@ -263,6 +282,13 @@ static void add_notes(const struct ll_job *j, struct pl_layout *out)
 	if (unknown)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "the maker of the card is not known: 320 MiB are assumed for its driver context");
+	if (j->fit_end == LL_FIT_CONTEXT)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "-fit makes the context %llu tokens long, so that %llu MiB stay free",
+		            (unsigned long long)j->ctx.n_ctx, (unsigned long long)((j->p->fit_target_bytes ? j->p->fit_target_bytes : 1024 * MIB) / MIB));
+	if (j->fit_end == LL_FIT_GAVE_UP)
+		pl_note_add(a, &out->notes, PL_NOTE_WARNING, "-fit gives up where layers, shares or patterns are set: the engine loads as asked, too large or not");
+	if (j->idle_override)
+		pl_note_add(a, &out->notes, PL_NOTE_WARNING, "no tensor's name matches '%s': llama.cpp says nothing and goes on", j->idle_override);
 	if (j->has_vision)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "llama.cpp keeps the vision tower in a file of its own (--mmproj), which is not counted");
@@ -310,6 +336,10 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	out.kv_bytes_per_token = bytes_per_token(&job);
 	out.n_ctx_tokens = job.ctx.n_ctx / (resolved.kv_unified ? job.ctx.n_seq : job.ctx.n_stream);
 	add_notes(&job, &out);
+	if (resolved.engine_fit) {
+		ll_fit_overrides(a, &job, &place, &resolved);
+		resolved.n_ctx_tokens = resolved.kv_unified ? job.ctx.n_ctx / job.ctx.n_seq : job.ctx.n_ctx_seq;
+	}
 	resolved.n_gpu_layers = (int32_t)place.n_gpu_layers;
 	resolved.n_cpu_moe = (int32_t)place.n_cpu_moe;
 	resolved.flash_attn = job.ctx.flash_attn;

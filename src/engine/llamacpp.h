@@ -66,6 +66,8 @@ struct ll_context {
 	enum pl_dtype type_k, type_v;
 };
 
+enum ll_fit_end { LL_FIT_AS_ASKED = 0, LL_FIT_CONTEXT /* shortened */, LL_FIT_PLACED, LL_FIT_GAVE_UP };
+
 /* Everything about a request that does not depend on where layers go. */
 struct ll_job {
 	struct pl_arena *a;
@@ -85,6 +87,7 @@ struct ll_job {
 	uint64_t unloaded_bytes; /* MTP layers and towers */
 	bool tied_repacked;      /* as a head on the host it is stored in the CPU's layout */
 	bool attn_softcap, grok; /* how scores are bent */
+	bool dry;                /* measured without allocating */
 	bool whole_graph;        /* build every layer, also those that repeat */
 	bool has_state;          /* some layer is recurrent */
 	bool overridden;         /* some tensor goes elsewhere: no pipelines */
@@ -92,11 +95,17 @@ struct ll_job {
 	bool has_experts, has_vision, has_mtp;
 	bool repacks;            /* no GPU backend lends host memory: CPU weights may be stored in another layout */
 	struct ll_context ctx;
+	enum ll_fit_end fit_end;
 };
+
+/* What of a layer stays on its device. */
+enum ll_fraction { LL_WHOLE = 0, LL_NO_EXPERTS, LL_ATTN, LL_UP /* and the attention */, LL_GATE /* … and up */ };
 
 /* A placement: what llama.cpp is told. */
 struct ll_place {
 	uint32_t n_gpu_layers, n_cpu_moe;
+	uint8_t *fraction;    /* by layer, enum ll_fraction; NULL: all whole */
+	int16_t *overflow_to; /* where the rest of such a layer goes */
 	double split[PL_MAX_DEVICES]; /* proportions by position in job->dev */
 	bool split_given;             /* split stands on the command line */
 };
@@ -127,6 +136,14 @@ void ll_default_split(const struct ll_job *j, double *ret_split);
 void ll_place_sum(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *sum);
 bool ll_devices_hold(const struct ll_job *j, const struct ll_sum *sum);
 /* The best placement that fits; the fullest offload when none does. */
+/* The engine's own placement; pl as asked for, the output layer included. */
+enum ll_fit_end ll_fit(struct ll_job *j, struct ll_place *pl, struct ll_sum *sum);
+/* The patterns that say such a placement on a command line. */
+void ll_fit_overrides(struct pl_arena *a, const struct ll_job *j, const struct ll_place *pl, struct pl_params *p);
+/* "CUDA", "Vulkan", … as the engine calls a device's buffers. */
+const char *ll_buffer_prefix(const struct ll_device *d);
+/* Another context, counted over all sequences. */
+void ll_set_context(struct ll_job *j, uint64_t n_ctx_total);
 void ll_choose(struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum);
 /* Compute buffers, once layers and experts have their places. */
 void ll_compute(const struct ll_job *j, struct ll_sum *sum);

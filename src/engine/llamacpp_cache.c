@@ -1,5 +1,7 @@
 /* Caches (llama.cpp src/llama-context.cpp, src/llama-kv-cache.cpp, src/llama-kv-cache-iswa.cpp, -dsa.cpp,
  * src/llama-memory-recurrent.cpp). */
+#include <string.h>
+
 #include "base/checked.h"
 #include "engine/llamacpp.h"
 #include "memory/cache.h"
@@ -84,11 +86,10 @@ static uint32_t window_of(const struct pl_model *m)
 	return 0;
 }
 
-static void size_context(struct ll_job *j)
+static void size_context(struct ll_job *j, uint64_t asked /* what -c says */)
 {
 	struct ll_context *c = &j->ctx;
 	const struct pl_params *p = j->p;
-	uint64_t asked = pl_sat_mul(p->n_ctx_tokens, p->n_seq); /* what -c says */
 	c->n_seq = p->n_seq;
 	c->n_stream = p->kv_unified ? 1 : p->n_seq;
 	c->n_batch = (uint32_t)pl_min_u64(asked, p->n_batch);
@@ -104,6 +105,19 @@ static void size_context(struct ll_job *j)
 		c->n_cells_swa = pl_round_up(pl_min_u64(c->n_cells, window + c->n_ubatch), CTX_PAD);
 }
 
+void ll_set_context(struct ll_job *j, uint64_t n_ctx_total)
+{
+	uint64_t wide = widest_v(j->m);
+	size_context(j, n_ctx_total);
+	for (uint32_t i = 0; i < j->n_all && j->m->layers; i++)
+		j->has_state |= j->m->layers[i].rec != PL_REC_NONE;
+	for (uint32_t i = 0; i < j->n_all && j->m->layers; i++) {
+		memset(&j->layers[i].kv, 0, sizeof j->layers[i].kv);
+		memset(&j->layers[i].state, 0, sizeof j->layers[i].state);
+		size_layer(j, i, wide);
+	}
+}
+
 int ll_cache(struct ll_job *j, struct pl_err *err)
 {
 	struct ll_context *c = &j->ctx;
@@ -116,11 +130,6 @@ int ll_cache(struct ll_job *j, struct pl_err *err)
 	c->type_v = j->p->type_v ? j->p->type_v : PL_DTYPE_F16;
 	if ((rc = check_type(j, c->type_k, true, err)) < 0 || (rc = check_type(j, c->type_v, false, err)) < 0)
 		return rc;
-	size_context(j);
-	uint64_t wide = widest_v(j->m);
-	for (uint32_t i = 0; i < j->n_all && j->m->layers; i++)
-		j->has_state |= j->m->layers[i].rec != PL_REC_NONE;
-	for (uint32_t i = 0; i < j->n_all && j->m->layers; i++)
-		size_layer(j, i, wide);
+	ll_set_context(j, pl_sat_mul(j->p->n_ctx_tokens, j->p->n_seq));
 	return 0;
 }

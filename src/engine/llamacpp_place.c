@@ -77,6 +77,14 @@ static void spread_rows(const struct ll_job *j, const struct ll_place *pl, struc
 	}
 }
 
+static bool has_parts(const struct ll_job *j, const struct ll_place *pl)
+{
+	for (uint32_t i = 0; pl->fraction && i < j->n_all; i++)
+		if (pl->fraction[i] != LL_WHOLE)
+			return true;
+	return false;
+}
+
 void ll_place_sum(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *s)
 {
 	int16_t *layer_dev = s->layer_dev, *home = s->home;
@@ -92,7 +100,7 @@ void ll_place_sum(const struct ll_job *j, const struct ll_place *pl, struct ll_s
 	sum_layers(j, s);
 	s->full_offload = pl->n_gpu_layers > j->n_all;
 	s->pipeline = j->n_dev > 1 && pl->n_gpu_layers > j->n_all && j->p->split_mode == PL_SPLIT_LAYER &&
-	              !j->p->no_kv_offload && !pl->n_cpu_moe && !j->overridden;
+	              !j->p->no_kv_offload && !pl->n_cpu_moe && !j->overridden && !has_parts(j, pl);
 	for (uint32_t d = 0; d < j->n_dev; d++)
 		s->pipeline &= j->dev[d].async;
 	if (j->p->split_mode == PL_SPLIT_ROW)
@@ -272,8 +280,13 @@ void ll_choose(struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum)
 		for (uint32_t d = 0; d < j->n_dev; d++)
 			s.best.split[d] = j->p->tensor_split[j->dev[d].index];
 	}
-	if (j->n_dev)
+	if (j->p->engine_fit) {
+		s.best.n_gpu_layers = j->p->n_gpu_layers == PL_AUTO ? j->n_all + 1 : (uint32_t)j->p->n_gpu_layers;
+		s.best.n_cpu_moe = j->p->n_cpu_moe > 0 ? (uint32_t)j->p->n_cpu_moe : 0;
+		j->fit_end = ll_fit(j, &s.best, sum);
+	} else if (j->n_dev) {
 		search(&s);
+	}
 	/* trials leave out layers that repeat: what is answered is built whole, and so is the search when that decides */
 	j->whole_graph = true;
 	ll_place_sum(j, &s.best, sum);

@@ -257,6 +257,30 @@ static void place_each(const struct ll_job *j, const struct ll_weight *w, struct
 	}
 }
 
+static bool starts(const char *s, const char *with)
+{
+	return !strncmp(s, with, strlen(with));
+}
+
+/* Does a layer that is partly elsewhere send this tensor away? */
+static bool leaves(const struct ll_weight *w, enum ll_fraction f)
+{
+	bool gate = starts(w->rest, "ffn_gate"), up = starts(w->rest, "ffn_up"), down = starts(w->rest, "ffn_down");
+	switch (f) {
+	case LL_WHOLE:
+		return false;
+	case LL_NO_EXPERTS:
+		return w->expert;
+	case LL_ATTN:
+		return gate || up || down;
+	case LL_UP:
+		return gate || down;
+	case LL_GATE:
+		return down;
+	}
+	return false;
+}
+
 void ll_weights_place(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *s)
 {
 	int16_t output = s->layer_dev[j->n_all];
@@ -275,6 +299,8 @@ void ll_weights_place(const struct ll_job *j, const struct ll_place *pl, struct 
 			home = w->forced;
 		else if (w->expert && home != LG_FREE && (uint32_t)w->layer < pl->n_cpu_moe)
 			home = LG_CPU;
+		else if (pl->fraction && w->layer >= 0 && w->where == LL_LAYER && leaves(w, (enum ll_fraction)pl->fraction[w->layer]))
+			home = pl->overflow_to[w->layer];
 		s->home[i] = home;
 		if (home != LG_FREE)
 			count(j, s, home, w, home == LG_CPU && w->repacked);

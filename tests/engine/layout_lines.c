@@ -100,7 +100,10 @@ static int flagged(const char *o)
 		params.swa_full = true;
 	else if (!strcmp(o, "--no-kv-offload") || !strcmp(o, "-nkvo"))
 		params.no_kv_offload = true;
-	else if (!strcmp(o, "--no-repack"))
+	else if (!strcmp(o, "--fit")) {
+		params.engine_fit = true;
+		params.n_gpu_layers = params.n_cpu_moe = PL_AUTO;
+	} else if (!strcmp(o, "--no-repack"))
 		params.no_repack = true;
 	else if (!strcmp(o, "--cpu-moe"))
 		params.n_cpu_moe = 1 << 20;
@@ -155,11 +158,20 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		return 2;
 	/* -c counts the tokens of all sequences, as in llama.cpp */
+	params.fit_ctx = params.engine_fit && !params.n_ctx_tokens;
 	params.n_ctx_tokens = params.n_ctx_tokens / params.n_seq + (params.n_ctx_tokens % params.n_seq != 0);
 	struct pl_bytes file = open_file(argv[1]);
 	if (pl_model_from_gguf(a, &file, 1, &model, &err) || engine->layout(a, model, &machine, &params, &layout, &err)) {
 		fprintf(stderr, "layout_lines: %s\n", err.msg);
 		return 3;
+	}
+	if (params.engine_fit) {
+		fprintf(stderr, "-c %llu -ngl %d -ts", (unsigned long long)(params.n_ctx_tokens * params.n_seq), params.n_gpu_layers);
+		for (uint32_t i = 0; i < layout.n_devices; i++)
+			fprintf(stderr, "%s%g", i ? "," : " ", params.tensor_split[i]);
+		for (uint32_t i = 0; i < params.n_overrides; i++)
+			fprintf(stderr, "%s%s=%s", i ? "," : " -ot ", params.overrides[i].pattern, params.overrides[i].buffer);
+		fprintf(stderr, "\n");
 	}
 	for (uint32_t i = 0; i < layout.n_devices; i++)
 		print_use("device", &layout.devices[i]);

@@ -74,12 +74,10 @@ static void add_device(struct ll_job *j, uint32_t index)
 {
 	const struct pl_device *d = &j->hw->devices[index];
 	bool cuda = d->vendor == PL_VENDOR_NVIDIA || d->vendor == PL_VENDOR_AMD;
-	/* a card nobody named is taken as a backend that only computes, as one over RPC does */
-	bool plain = d->vendor == PL_VENDOR_UNKNOWN || d->vendor == PL_VENDOR_OTHER;
 	j->dev[j->n_dev++] = (struct ll_device){
 	    .index = index,
 	    .kind = cuda || d->vendor == PL_VENDOR_INTEL ? LL_PADDED : LL_PLAIN,
-	    .async = !plain && d->vendor != PL_VENDOR_APPLE && d->vendor != PL_VENDOR_INTEL,
+	    .async = d->vendor != PL_VENDOR_APPLE && d->vendor != PL_VENDOR_INTEL,
 	    .cuda = cuda,
 	    .offloads = cuda || d->vendor == PL_VENDOR_INTEL,
 	    .room_bytes = room_of(j->hw, d),

@@ -143,6 +143,7 @@ int ll_job_init(struct ll_job *j, struct pl_arena *a, const struct pl_model *m, 
 	j->m = m;
 	j->hw = hw;
 	j->p = p;
+	j->build = p->engine_version && p->engine_version[0] == 'b' ? (uint32_t)strtoul(p->engine_version + 1, NULL, 10) : LL_NEWEST;
 	if (!p->n_seq)
 		return pl_fail(err, PL_ERR_RANGE, "n_seq", "0 sequences asked, at least 1 is needed");
 	if (!p->n_ctx_tokens)

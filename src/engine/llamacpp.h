@@ -68,6 +68,19 @@ struct ll_context {
 
 enum ll_fit_end { LL_FIT_AS_ASKED = 0, LL_FIT_CONTEXT /* shortened */, LL_FIT_PLACED, LL_FIT_GAVE_UP };
 
+/* Builds from which a rule holds. Between a log that shows the old rule and one that shows the new one, the later is taken:
+ * masks were f32 and cast on each device still in 6699 (ggml-org/llama.cpp discussion 15396's logs), rows of embeddings
+ * beside tokens came with pull request 18550. */
+enum ll_since {
+	LL_SINCE_GLU = 5778,      /* gate and up go through one op (pull request 14274) */
+	LL_SINCE_SET_ROWS = 6100, /* caches are written by index (pull request 14285, default since 2025-08) */
+	LL_SINCE_EMBD_ROWS = 7700,
+	LL_SINCE_F16_MASK = 9000,
+	LL_SINCE_OUTPUTS = 9000,  /* a server makes room for its slots' logits only */
+	LL_SINCE_MIXED = 11000,   /* tokens and vectors in one batch */
+	LL_NEWEST = 11669
+};
+
 /* Everything about a request that does not depend on where layers go. */
 struct ll_job {
 	struct pl_arena *a;
@@ -95,6 +108,7 @@ struct ll_job {
 	bool has_experts, has_vision, has_mtp;
 	bool repacks;            /* no GPU backend lends host memory: CPU weights may be stored in another layout */
 	struct ll_context ctx;
+	uint32_t build;          /* number of the build whose rules hold */
 	enum ll_fit_end fit_end;
 };
 

@@ -141,25 +141,27 @@ lg_t lb_rope(struct lb *b, lg_t x, int32_t il, bool factors)
 
 /* ---- inputs ------------------------------------------------------------------------------------------------------ */
 
+/* The tokens' rows; newer builds reserve two more ways in, for rows that come as vectors, alone or among tokens. */
 lg_t lb_inp_embd(struct lb *b, bool scale, bool scale_rows)
 {
 	struct lg *g = b->g;
 	lg_t table = lb_weight(b, -1, "token_embd.weight");
 	uint64_t width = b->m->n_embd;
 	lg_t tokens = lg_input(g, PL_DTYPE_I32, b->n_tokens, 1, 1, 1);
-	lg_t vectors = lg_input(g, PL_DTYPE_F32, width, b->n_tokens, 1, 1);
 	lg_t x = lg_get_rows(g, table, tokens);
-	lg_t mixed = lg_input(g, PL_DTYPE_I32, b->n_tokens, 1, 1, 1);
-	lg_t slots = lg_input(g, PL_DTYPE_I64, b->n_tokens, 1, 1, 1);
-	lg_t mixed_embd = lg_input(g, PL_DTYPE_F32, width, b->n_tokens, 1, 1);
-	lg_t third = lg_set_rows(g, lg_unary(g, LG_OP_DUP, mixed_embd), lg_get_rows(g, table, mixed), slots);
 	lg_expand(g, x);
-	lg_expand(g, vectors);
-	lg_expand(g, third);
+	if (b->j->build >= LL_SINCE_EMBD_ROWS)
+		lg_expand(g, lg_input(g, PL_DTYPE_F32, width, b->n_tokens, 1, 1));
+	if (b->j->build >= LL_SINCE_MIXED) {
+		lg_t mixed = lg_input(g, PL_DTYPE_I32, b->n_tokens, 1, 1, 1);
+		lg_t slots = lg_input(g, PL_DTYPE_I64, b->n_tokens, 1, 1, 1);
+		lg_t vectors = lg_input(g, PL_DTYPE_F32, width, b->n_tokens, 1, 1);
+		lg_expand(g, lg_set_rows(g, lg_unary(g, LG_OP_DUP, vectors), lg_get_rows(g, table, mixed), slots));
+	}
 	if (scale)
 		x = lb_scale(b, x);
 	if (scale_rows)
-		x = lb_mul(b, x, lg_input(g, PL_DTYPE_F32, 1, b->n_tokens, 1, 1));
+		x = b->j->build >= LL_SINCE_EMBD_ROWS ? lb_mul(b, x, lg_input(g, PL_DTYPE_F32, 1, b->n_tokens, 1, 1)) : lb_scale(b, x);
 	lg_expand(g, x);
 	return x;
 }
@@ -215,17 +217,28 @@ static uint64_t rotation(const struct lb *b, enum pl_dtype type, bool keys, bool
 	return n;
 }
 
+enum { OLD_MASK_PAD = 64 }; /* rows, for the kernels of flash attention */
+
+/* Older builds give the mask in f32 and cast it where flash attention wants f16. */
+static lg_t mask_input(struct lb *b, uint64_t n_kv, uint64_t rows, uint64_t streams)
+{
+	bool old = b->j->build < LL_SINCE_F16_MASK;
+	if (!old)
+		return lg_input(b->g, b->flash ? PL_DTYPE_F16 : PL_DTYPE_F32, n_kv, rows, 1, streams);
+	lg_t mask = lg_input(b->g, PL_DTYPE_F32, n_kv, pl_round_up(rows, OLD_MASK_PAD), 1, streams);
+	return b->flash ? lg_cast(b->g, mask, PL_DTYPE_F16) : mask;
+}
+
 static void inp_cache(struct lb *b, bool window, bool values, bool rotate)
 {
 	const struct ll_context *c = &b->j->ctx;
 	struct lb_attn *kv = &b->kv[window];
-	enum pl_dtype mask = b->flash ? PL_DTYPE_F16 : PL_DTYPE_F32;
 	uint64_t wide = values && !b->flash ? widest_v(b) : 1;
 	kv->n_kv = window ? c->n_cells_swa : c->n_cells;
 	kv->k_idxs = lg_input(b->g, PL_DTYPE_I64, b->n_tokens, 1, 1, 1);
 	if (values)
 		kv->v_idxs = lg_input(b->g, PL_DTYPE_I64, pl_sat_mul(b->n_tokens, wide), 1, 1, 1);
-	kv->mask = lg_input(b->g, mask, kv->n_kv, b->n_tokens / c->n_stream, 1, c->n_stream);
+	kv->mask = mask_input(b, kv->n_kv, b->n_tokens / c->n_stream, c->n_stream);
 	uint64_t k = rotate ? rotation(b, c->type_k, true, window) : 0;
 	uint64_t v = rotate && values ? rotation(b, c->type_v, false, window) : 0;
 	kv->k_rot = k ? lg_input(b->g, PL_DTYPE_F32, k, k, 1, 1) : LG_NONE;
@@ -234,10 +247,9 @@ static void inp_cache(struct lb *b, bool window, bool values, bool rotate)
 
 static void inp_masks(struct lb *b)
 {
-	enum pl_dtype type = b->flash ? PL_DTYPE_F16 : PL_DTYPE_F32;
-	b->kv[0].mask = lg_input(b->g, type, b->n_tokens, b->n_tokens, 1, 1);
+	b->kv[0].mask = mask_input(b, b->n_tokens, b->n_tokens, 1);
 	if (b->has_window)
-		b->kv[1].mask = lg_input(b->g, type, b->n_tokens, b->n_tokens, 1, 1);
+		b->kv[1].mask = mask_input(b, b->n_tokens, b->n_tokens, 1);
 }
 
 void lb_inp_attn(struct lb *b)

@@ -95,7 +95,8 @@ static void size_context(struct ll_job *j, uint64_t asked /* what -c says */)
 	c->n_batch = (uint32_t)pl_min_u64(asked, p->n_batch);
 	c->n_ubatch = (uint32_t)pl_min_u64(c->n_batch, p->n_ubatch ? p->n_ubatch : p->n_batch);
 	/* a server answers one token a slot, the others may want every token of a batch */
-	c->n_outputs = p->program == PL_LLAMA_SERVER && !j->m->is_embedding ? c->n_seq : c->n_batch;
+	bool few = p->program == PL_LLAMA_SERVER && !j->m->is_embedding && j->build >= LL_SINCE_OUTPUTS;
+	c->n_outputs = few ? c->n_seq : c->n_batch;
 	c->n_ctx = pl_round_up(asked, CTX_PAD);
 	c->n_ctx_seq = p->kv_unified ? c->n_ctx : pl_round_up(c->n_ctx / p->n_seq, CTX_PAD);
 	c->n_ctx = pl_sat_mul(c->n_ctx_seq, c->n_stream);

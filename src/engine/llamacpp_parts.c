@@ -138,6 +138,8 @@ lg_t lb_cpy_k(struct lb *b, lg_t k, lg_t idxs, lg_t cache)
 {
 	struct lg_tensor x = *lg_at(b->g, k), c = *lg_at(b->g, cache);
 	k = lg_view_2d(b->g, k, pl_sat_mul(x.ne[0], x.ne[1]), x.ne[2], x.nb[2]);
+	if (b->j->build < LL_SINCE_SET_ROWS) /* a plain copy into a view of the cache */
+		return lg_cpy(b->g, k, lg_view_2d(b->g, cache, c.ne[0], x.ne[2], c.nb[1]));
 	if (c.ne[2] > 1)
 		cache = lg_reshape(b->g, cache, c.ne[0], pl_sat_mul(c.ne[1], c.ne[2]), 1, 1);
 	return lg_set_rows(b->g, cache, k, idxs);
@@ -321,6 +323,13 @@ static lg_t ffn_part(struct lb *b, lg_t x, const char *name, const char *suffix,
 	return scale >= 0 ? lb_mul(b, x, scale) : x;
 }
 
+static lg_t gated(struct lb *b, lg_t gate, lg_t up)
+{
+	if (b->j->build < LL_SINCE_GLU)
+		return lb_mul(b, lb_act(b, gate), up);
+	return lg_glu_split(b->g, gate, up);
+}
+
 lg_t lb_ffn(struct lb *b, lg_t x, const char *suffix, enum lb_act act, int32_t il)
 {
 	struct lg *g = b->g;
@@ -412,7 +421,7 @@ static lg_t moe_act(struct lb *b, lg_t gate, lg_t up, const struct lb_moe *o)
 		up = lg_unary(g, LG_OP_CLAMP, up);
 		return lb_mul(b, lg_unary(g, LG_OP_CLAMP, lb_act(b, gate)), up);
 	}
-	return lg_glu_split(g, gate, up);
+	return gated(b, gate, up);
 }
 
 /* The experts' results by token, added one after the other. */

@@ -247,9 +247,10 @@ static void inp_cache(struct lb *b, bool window, bool values, bool rotate)
 
 static void inp_masks(struct lb *b)
 {
-	b->kv[0].mask = mask_input(b, b->n_tokens, b->n_tokens, 1);
+	uint64_t n_kv = pl_round_up(b->n_tokens, LB_NO_CACHE_PAD);
+	b->kv[0].mask = mask_input(b, n_kv, b->n_tokens, 1);
 	if (b->has_window)
-		b->kv[1].mask = mask_input(b, b->n_tokens, b->n_tokens, 1);
+		b->kv[1].mask = mask_input(b, n_kv, b->n_tokens, 1);
 }
 
 void lb_inp_attn(struct lb *b)

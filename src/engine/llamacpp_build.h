@@ -11,6 +11,8 @@ enum lb_norm_kind { LB_RMS = 0, LB_LAYER_NORM };
 enum lb_act { LB_GATED = 0, LB_HALVES, LB_PLAIN, LB_RELU_SQR, LB_CLAMPED /* clamped gate and up before the product */ };
 enum lb_gating { LB_SOFTMAX = 0, LB_SIGMOID, LB_SOFTMAX_WEIGHT };
 
+enum { LB_NO_CACHE_PAD = 256 };
+
 /* Inputs of one attention cache. */
 struct lb_attn {
 	lg_t k_idxs, v_idxs, mask, k_rot, v_rot;

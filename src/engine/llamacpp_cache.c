@@ -92,7 +92,7 @@ static void size_context(struct ll_job *j, uint64_t asked /* what -c says */)
 	const struct pl_params *p = j->p;
 	c->n_seq = p->n_seq;
 	c->n_stream = p->kv_unified ? 1 : p->n_seq;
-	c->n_batch = (uint32_t)pl_min_u64(asked, p->n_batch);
+	c->n_batch = j->m->no_kv_cache ? p->n_batch : (uint32_t)pl_min_u64(asked, p->n_batch); /* causal: no longer than the context */
 	c->n_ubatch = (uint32_t)pl_min_u64(c->n_batch, p->n_ubatch ? p->n_ubatch : p->n_batch);
 	/* a server answers one token a slot, the others may want every token of a batch */
 	bool few = p->program == PL_LLAMA_SERVER && !j->m->is_embedding && j->build >= LL_SINCE_OUTPUTS;

@@ -279,12 +279,22 @@ lg_t lb_attn(struct lb *b, struct lb_qkv x, lg_t sinks, lg_t kq_b, const char *w
 	return output_projection(b, out, wo, il);
 }
 
+/* Without a cache keys and values are padded to whole blocks of tokens. */
+static lg_t padded(struct lb *b, lg_t x)
+{
+	struct lg_tensor t = *lg_at(b->g, x);
+	lg_t y = lg_node(b->g, LG_OP_PAD, t.type, t.ne[0], t.ne[1], pl_round_up(t.ne[2], LB_NO_CACHE_PAD), t.ne[3]);
+	lg_set_src(b->g, y, 0, x);
+	return y;
+}
+
 lg_t lb_attn_no_cache(struct lb *b, struct lb_qkv x, lg_t kq_b, const char *wo, int32_t il)
 {
 	lg_expand(b->g, x.q);
 	lg_expand(b->g, x.k);
 	lg_expand(b->g, x.v);
-	lg_t out = lb_attn_mha(b, x.q, x.k, x.v, kq_b, cache_of(b, il)->mask, LG_NONE, LG_NONE, il);
+	lg_t mask = cache_of(b, il)->mask;
+	lg_t out = lb_attn_mha(b, x.q, padded(b, x.k), padded(b, x.v), kq_b, mask, LG_NONE, LG_NONE, il);
 	return output_projection(b, out, wo, il);
 }
 

@@ -301,7 +301,7 @@ static lg_t embeddings(struct lb *b, const struct recipe *r)
 	if ((r->flags & R_POS_EMBD) && lb_has(b, -1, "position_embd.weight"))
 		x = lb_add(b, x, lg_get_rows(b->g, lb_weight(b, -1, "position_embd.weight"), b->pos));
 	if (r->flags & R_TOK_NORM)
-		x = lb_norm(b, x, "token_embd_norm", LB_LAYER_NORM, 0);
+		x = lb_norm_w(b, x, lb_weight(b, -1, "token_embd_norm.weight"), lb_weight(b, -1, "token_embd_norm.bias"), LB_LAYER_NORM, 0);
 	return x;
 }
 

@@ -233,8 +233,68 @@ static bool build_minimax_m3(struct lb *b)
 	return true;
 }
 
+/* ---- encoders ---------------------------------------------------------------------------------------------------- */
+
+static bool is_any(const struct lb *b, const char *const *archs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strcmp(b->m->arch, archs[i]))
+			return true;
+	return false;
+}
+
+static lg_t bert_embeddings(struct lb *b)
+{
+	struct lg *g = b->g;
+	lb_inp_pos(b, 1);
+	lg_t types = lb_weight(b, -1, "token_types.weight"), positions = lb_weight(b, -1, "position_embd.weight");
+	if (positions >= 0) {
+		positions = lg_get_rows(g, positions, b->pos);
+		lg_expand(g, positions);
+	}
+	lg_t x = lb_inp_embd(b, false, false);
+	if (types >= 0)
+		x = lb_add(b, x, lg_view_2d(g, types, b->m->n_embd, 1, lg_at(g, types)->nb[1]));
+	if (positions >= 0)
+		x = lb_add(b, positions, x);
+	return lb_norm_w(b, x, lb_weight(b, -1, "token_embd_norm.weight"), lb_weight(b, -1, "token_embd_norm.bias"), LB_LAYER_NORM, 0);
+}
+
+/* BERT and its kin: norms after the sums (src/models/bert.cpp). */
+static bool build_bert(struct lb *b)
+{
+	static const char *const rotating[] = {"nomic-bert", "nomic-bert-moe", "jina-bert-v3"};
+	bool rope = is_any(b, rotating, sizeof rotating / sizeof *rotating), gated = !strcmp(b->m->arch, "nomic-bert");
+	struct lb_moe o = {.act = LB_PLAIN, .gating = LB_SOFTMAX, .probs_in = LG_NONE};
+	lg_t x = bert_embeddings(b);
+	lb_inp_attn(b);
+	lb_inp_out_ids(b);
+	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
+		struct lb_qkv y = lb_qkv(b, x, il, true);
+		if (rope) {
+			y.q = lb_rope(b, y.q, il, false);
+			y.k = lb_rope(b, y.k, il, false);
+		}
+		lg_t cur = lb_attn_no_cache(b, y, LG_NONE, "attn_output", il);
+		if ((uint32_t)il + 1 == b->m->n_layers) {
+			cur = lb_outputs(b, cur);
+			x = lb_outputs(b, x);
+		}
+		cur = lb_norm(b, lb_add(b, cur, x), "attn_output_norm", LB_LAYER_NORM, il);
+		lg_t ffn = lb_ffn_or_moe(b, cur, &o, gated ? LB_GATED : LB_PLAIN, il);
+		x = lb_norm(b, lb_add(b, ffn, cur), "layer_output_norm", LB_LAYER_NORM, il);
+	}
+	if (x >= 0)
+		b->g->t[x].output = true;
+	lg_expand(b->g, x);
+	return true;
+}
+
 bool lb_build_special(struct lb *b)
 {
+	static const char *const encoders[] = {"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v3"};
+	if (b->m->arch && is_any(b, encoders, sizeof encoders / sizeof *encoders))
+		return build_bert(b);
 	if (b->m->arch && !strcmp(b->m->arch, "gemma4"))
 		return build_gemma4(b);
 	if (b->m->arch && !strcmp(b->m->arch, "minimax-m3"))

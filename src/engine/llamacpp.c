@@ -9,7 +9,6 @@
 #include "model/arch_traits.h"
 
 static const uint64_t MIB = 1024 * 1024;
-static const uint64_t SCRATCH_BYTES = 1024ull * 1024 * 1024;
 
 static const enum pl_dtype kv_types[] = {PL_DTYPE_F16, PL_DTYPE_BF16,   PL_DTYPE_Q8_0, PL_DTYPE_Q5_1, PL_DTYPE_Q5_0,
                                          PL_DTYPE_Q4_1, PL_DTYPE_IQ4_NL, PL_DTYPE_Q4_0, PL_DTYPE_F32,  PL_DTYPE_UNKNOWN};
@@ -288,7 +287,9 @@ static void add_notes(const struct ll_job *j, struct pl_layout *out)
 		pl_note_add(a, &out->notes, PL_NOTE_WARNING, "-fit gives up where layers, shares or patterns are set: the engine loads as asked, too large or not");
 	if (j->idle_override)
 		pl_note_add(a, &out->notes, PL_NOTE_WARNING, "no tensor's name matches '%s': llama.cpp says nothing and goes on", j->idle_override);
-	if (j->has_vision)
+	if (j->extra.tower)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the tower of --mmproj is counted by its weights; what it computes with depends on the pictures it is shown");
+	if (j->has_vision && !j->p->mmproj)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "llama.cpp keeps the vision tower in a file of its own (--mmproj), which is not counted");
 	if (j->has_mtp)
@@ -320,13 +321,11 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	out.devices = PL_NEW_N(a, struct pl_use, (uint64_t)hw->n_devices + 1);
 	if (!ok || !out.layer_device || !out.devices)
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", job.n_all);
-	job.scratch = pl_arena_new(SCRATCH_BYTES);
-	if (!job.scratch)
-		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", job.n_all);
+	if ((rc = ll_extra(&job, err)) < 0)
+		return rc;
 	ll_choose(&job, &place, &sum);
-	bool failed = pl_arena_failed(job.scratch);
-	pl_arena_free(job.scratch);
-	if (failed)
+	ll_extra_add(&job, &sum);
+	if (sum.failed)
 		return pl_fail(err, PL_ERR_LIMIT, m->name, "the placement of %u layers takes more working memory than allowed",
 		               job.n_all);
 	answer_devices(&job, &sum, &out);

@@ -25,6 +25,7 @@ struct ll_device {
 	bool async;     /* asynchronous copies and events: pipelines over several devices */
 	bool cuda;      /* CUDA or HIP kernels */
 	bool offloads;  /* computes large batches with weights that stay on the host */
+	uint64_t taken_bytes; /* what is loaded beside the model takes of it */
 	uint64_t room_bytes, overhead_bytes; /* what it has (free, when detected), what the driver takes of it */
 	const struct pl_device *dev;
 };
@@ -68,6 +69,12 @@ struct ll_context {
 
 enum ll_fit_end { LL_FIT_AS_ASKED = 0, LL_FIT_CONTEXT /* shortened */, LL_FIT_PLACED, LL_FIT_GAVE_UP };
 
+/* Drafts and towers. */
+struct ll_extra {
+	struct pl_use dev[PL_MAX_DEVICES], host;
+	bool tower;
+};
+
 /* Builds from which a rule holds. Between a log that shows the old rule and one that shows the new one, the later is taken:
  * masks were f32 and cast on each device still in 6699 (ggml-org/llama.cpp discussion 15396's logs), rows of embeddings
  * beside tokens came with pull request 18550. */
@@ -84,7 +91,6 @@ enum ll_since {
 /* Everything about a request that does not depend on where layers go. */
 struct ll_job {
 	struct pl_arena *a;
-	struct pl_arena *scratch; /* gone when the answer is given */
 	const struct pl_model *m;
 	const struct pl_machine *hw;
 	const struct pl_params *p;
@@ -109,6 +115,7 @@ struct ll_job {
 	bool repacks;            /* no GPU backend lends host memory: CPU weights may be stored in another layout */
 	struct ll_context ctx;
 	uint32_t build;          /* number of the build whose rules hold */
+	struct ll_extra extra;
 	enum ll_fit_end fit_end;
 };
 
@@ -132,6 +139,7 @@ struct ll_sum {
 	int16_t tied_home;  /* of the head that is a copy of the embedding */
 	bool pipeline, full_offload;
 	uint64_t output_buffer_bytes;
+	bool failed;             /* working memory ran out: a closed form stands in */
 	uint64_t repacked_bytes; /* of host.model_bytes: allocated, not mapped */
 };
 
@@ -157,6 +165,9 @@ void ll_fit_overrides(struct pl_arena *a, const struct ll_job *j, const struct l
 /* "CUDA", "Vulkan", … as the engine calls a device's buffers. */
 const char *ll_buffer_prefix(const struct ll_device *d);
 /* Another context, counted over all sequences. */
+/* Lays out what is loaded beside the model, before the model is placed; adds it to an answer. */
+int ll_extra(struct ll_job *j, struct pl_err *err);
+void ll_extra_add(const struct ll_job *j, struct ll_sum *sum);
 void ll_set_context(struct ll_job *j, uint64_t n_ctx_total);
 void ll_choose(struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum);
 /* Compute buffers, once layers and experts have their places. */

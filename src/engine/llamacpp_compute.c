@@ -34,14 +34,26 @@ static void by_closed_form(const struct ll_job *j, struct ll_sum *s)
 	}
 }
 
+static const uint64_t SCRATCH_BYTES = 1024ull * 1024 * 1024;
+
+static bool emulate(const struct ll_job *j, struct ll_sum *s, struct pl_arena *scratch, uint64_t *peaks)
+{
+	struct lg g = {.a = scratch};
+	uint64_t n_tokens = pl_min_u64(j->ctx.n_ctx, j->ctx.n_ubatch), n_outputs = pl_min_u64(n_tokens, j->ctx.n_outputs);
+	n_tokens = pl_round_up(n_tokens, j->ctx.n_seq);
+	return ll_graph_build(&g, j, s, n_tokens, n_outputs) && ll_schedule(&g, j, s, peaks);
+}
+
 void ll_compute(const struct ll_job *j, struct ll_sum *s)
 {
 	uint64_t peaks[PL_MAX_DEVICES + 1] = {0};
-	struct lg g = {.a = j->scratch};
-	uint64_t n_tokens = pl_min_u64(j->ctx.n_ctx, j->ctx.n_ubatch), n_outputs = pl_min_u64(n_tokens, j->ctx.n_outputs);
+	struct pl_arena *scratch = pl_arena_new(SCRATCH_BYTES);
 	s->output_buffer_bytes = ll_output_buffer(j);
-	n_tokens = pl_round_up(n_tokens, j->ctx.n_seq);
-	if (!ll_graph_build(&g, j, s, n_tokens, n_outputs) || !ll_schedule(&g, j, s, peaks)) {
+	bool done = scratch && emulate(j, s, scratch, peaks);
+	s->failed |= !scratch || pl_arena_failed(scratch);
+	if (scratch)
+		pl_arena_free(scratch);
+	if (!done) {
 		by_closed_form(j, s);
 		return;
 	}

@@ -33,7 +33,8 @@ static int64_t total(const struct pl_use *u)
 
 static int64_t free_of(const struct ll_job *j, uint32_t d)
 {
-	return (int64_t)pl_min_u64(pl_sat_sub(j->dev[d].room_bytes, j->dev[d].overhead_bytes), INT64_MAX / 4);
+	uint64_t taken = pl_sat_add(j->dev[d].overhead_bytes, j->dev[d].taken_bytes);
+	return (int64_t)pl_min_u64(pl_sat_sub(j->dev[d].room_bytes, taken), INT64_MAX / 4);
 }
 
 static void to_place(const struct fit *f, const struct share *s, struct ll_place *pl)

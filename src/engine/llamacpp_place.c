@@ -111,7 +111,7 @@ void ll_place_sum(const struct ll_job *j, const struct ll_place *pl, struct ll_s
 bool ll_devices_hold(const struct ll_job *j, const struct ll_sum *s)
 {
 	for (uint32_t d = 0; d < j->n_dev; d++)
-		if (pl_use_total_bytes(&s->dev[d]) > j->dev[d].room_bytes)
+		if (pl_sat_add(pl_use_total_bytes(&s->dev[d]), j->dev[d].taken_bytes) > j->dev[d].room_bytes)
 			return false;
 	return true;
 }
@@ -130,7 +130,7 @@ struct search {
 static double room_for_layers(const struct ll_job *j, const struct ll_sum *s, uint32_t d)
 {
 	const struct pl_use *u = &s->dev[d];
-	return (double)j->dev[d].room_bytes - (double)u->overhead_bytes - (double)u->compute_bytes;
+	return (double)j->dev[d].room_bytes - (double)j->dev[d].taken_bytes - (double)u->overhead_bytes - (double)u->compute_bytes;
 }
 
 static double layer_bytes(const struct ll_job *j, const struct ll_place *pl, uint32_t i, uint32_t d)

@@ -275,6 +275,7 @@ void lb_inp_rs(struct lb *b)
 {
 	b->s_copy = lg_input(b->g, PL_DTYPE_I32, b->n_seqs, 1, 1, 1);
 	b->s_copy_main = lg_view_2d(b->g, b->s_copy, b->n_seqs, 1, b->n_seqs * 4);
+	b->s_copy_tail = lg_view_2d(b->g, b->s_copy, b->n_seqs - 1, 1, (b->n_seqs - 1) * 4);
 }
 
 void lb_inp_hybrid(struct lb *b)
@@ -332,9 +333,7 @@ lg_t lb_rs(struct lb *b, lg_t state, uint64_t row, lb_rows *rows, const void *wi
 	if (cleared >= 0)
 		g->t[cleared].view_src = lg_at(g, states)->view_src;
 	lg_expand(g, cleared);
-	uint64_t n = b->n_seqs - (rows ? 1 : 0);
-	lg_t copy = rows ? lg_view_2d(g, b->s_copy, n, 1, n * 4) : b->s_copy;
-	lg_t all = lg_get_rows(g, states, copy);
+	lg_t all = lg_get_rows(g, states, rows ? b->s_copy_tail : b->s_copy);
 	lg_t out = rows ? rows(b, states, b->s_copy_main, with) : lg_view_2d(g, all, row, b->n_seqs, bytes);
 	lg_expand(g, out);
 	lg_expand(g, lg_cpy(g, lg_view_2d(g, all, row, 0, bytes), lg_view_2d(g, state, row, 0, bytes)));

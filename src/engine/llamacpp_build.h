@@ -30,7 +30,7 @@ struct lb {
 	lg_t pos, out_ids;
 	struct lb_attn kv[2]; /* of the whole context, of the window */
 	bool has_window;      /* the engine keeps a second cache for windows */
-	lg_t s_copy, s_copy_main;
+	lg_t s_copy, s_copy_main, s_copy_tail;
 	lg_t *weight;         /* by tensor of the model: its leaf, LG_NONE while unused */
 	lg_t tied;            /* the copy of the embedding that serves as head */
 	lg_t *cache_k, *cache_v, *state_r, *state_s, *cache_idx; /* by layer */

@@ -60,6 +60,19 @@ struct pl_argv {
 	uint32_t n_env;
 };
 
+/* What a log tells of one device, by the engine's name for it. */
+struct pl_log_buffer {
+	char name[32]; /* "CUDA0", "CPU_Mapped" */
+	uint64_t model_bytes, context_bytes, compute_bytes, output_bytes;
+};
+/* What an engine's own log says it allocated; unknown, or no buffer, where it is silent. */
+struct pl_engine_log {
+	struct pl_log_buffer buffers[PL_MAX_DEVICES];
+	uint32_t n_buffers;
+	struct pl_opt_u64 weights_bytes, kv_bytes;          /* of one GPU, the fullest */
+	struct pl_opt_u64 kv_cache_tokens, num_gpu_blocks;
+};
+
 /* How a running server of this engine is reached and guarded. */
 struct pl_server {
 	const char *host_flag, *port_flag; /* "--host", "--port" */
@@ -68,6 +81,7 @@ struct pl_server {
 	const char *metrics_path;          /* Prometheus text; NULL none */
 	const char *metrics_flag;          /* what turns them on; NULL: always on */
 	const char *api_key_flag, *api_key_env; /* a key asked of clients; either may be NULL */
+	const char *log_env;                   /* "NAME=value" that makes the log tell sizes; NULL: it does */
 };
 
 struct pl_engine {
@@ -87,6 +101,8 @@ struct pl_engine {
 	/* What the user can turn to make it smaller: cache types it takes, in order of loss. PL_DTYPE_UNKNOWN ends it. */
 	const enum pl_dtype *kv_types;
 	const struct pl_server *server; /* NULL: it has none */
+	/* Reads a log of this engine; *ret is zeroed before. NULL: its logs tell nothing. */
+	void (*read_log)(const char *text, size_t len, struct pl_engine_log *ret);
 };
 
 /* All engines, NULL-terminated, in order of preference. */

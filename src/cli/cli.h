@@ -22,7 +22,8 @@ enum pl_command_id {
 	C_DOWN = 1024,
 	C_STATUS = 2048,
 	C_BENCH = 4096,
-	C_PLANS = C_PLAN | C_EMIT | C_DOCTOR | C_UP, /* those that make a plan first */
+	C_VERIFY = 8192,
+	C_PLANS = C_PLAN | C_EMIT | C_DOCTOR | C_UP | C_VERIFY, /* those that make a plan first */
 	C_ALL = 0xffff
 };
 enum pl_option_kind { PL_OPT_FLAG, PL_OPT_TEXT, PL_OPT_CHOICE, PL_OPT_WHOLE, PL_OPT_TOKENS, PL_OPT_FRACTION };
@@ -100,5 +101,6 @@ int cmd_synth(const struct pl_cli *cli);
 int cmd_up(const struct pl_cli *cli);
 int cmd_validate(const struct pl_cli *cli);
 int cmd_calibrate(const struct pl_cli *cli);
+int cmd_verify(const struct pl_cli *cli);
 
 #endif

@@ -64,6 +64,11 @@ const struct pl_cmd pl_commands[] = {
            "sends by the clock, and every latency counts from the planned time. --sweep goes through several loads, or on to saturation. "
            "Every request is kept in a database; --resume goes on with a sweep that was interrupted."),
      1, 1, cmd_bench},
+    {C_VERIFY, "verify", "NAME | --log FILE [MODEL] [-- COMMAND]", PL_N_("plan against truth: memory and speed, predicted and measured"),
+     PL_N_("Holds the plan of an engine that 'plimsoll up' started under NAME against its log, the kernel's and the driver's view of its "
+           "memory, and a short load. With --log, the log of any run is held against the plan of MODEL, or of the engine's own command after "
+           "--. --share appends what was measured to a table without names, for 'plimsoll calibrate'."),
+     1, 1, cmd_verify},
     {0, NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 

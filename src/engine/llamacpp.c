@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "engine/engines.h"
+#include "engine/log.h"
 #include "engine/llamacpp.h"
 #include "model/arch_traits.h"
 
@@ -357,6 +358,7 @@ static const struct pl_server server = {
     .metrics_flag = "--metrics",
     .api_key_flag = "--api-key",
     .api_key_env = "LLAMA_API_KEY",
+    .log_env = "LLAMA_ARG_LOG_VERBOSITY=4",
 };
 
 const struct pl_engine pl_engine_llamacpp = {
@@ -368,4 +370,5 @@ const struct pl_engine pl_engine_llamacpp = {
     .command = ll_command,
     .kv_types = kv_types_offered,
     .server = &server,
+    .read_log = pl_log_read_llamacpp,
 };

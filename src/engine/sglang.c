@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "engine/engines.h"
+#include "engine/log.h"
 #include "engine/sglang.h"
 
 static const uint64_t MIB = 1024 * 1024;
@@ -165,4 +166,5 @@ const struct pl_engine pl_engine_sglang = {
     .command = sg_command,
     .kv_types = kv_types,
     .server = &server,
+    .read_log = pl_log_read_sglang,
 };

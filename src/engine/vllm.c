@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "engine/engines.h"
+#include "engine/log.h"
 #include "engine/vllm.h"
 
 /* What its attention kernels read, in order of loss. */
@@ -231,4 +232,5 @@ const struct pl_engine pl_engine_vllm = {
     .command = vl_command,
     .kv_types = kv_types,
     .server = &server,
+    .read_log = pl_log_read_vllm,
 };

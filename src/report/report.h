@@ -8,6 +8,7 @@
 #include <plimsoll/bench.h>
 #include <plimsoll/doctor.h>
 #include <plimsoll/plan.h>
+#include <plimsoll/verify.h>
 
 struct json_t;
 
@@ -25,6 +26,9 @@ struct json_t *pl_report_bench_json(const char *point, const struct pl_bench_res
 void pl_report_bench_header(FILE *out, bool slo);
 void pl_report_bench_line(FILE *out, const struct json_t *o, bool slo);
 void pl_report_bench_remarks(FILE *out, const struct json_t *o);
+/* Plan beside truth, line by line; and as JSON (docs/json.md), owned by the caller. */
+void pl_report_verify_text(FILE *out, const struct pl_check *checks, uint32_t n, const struct pl_style *style);
+struct json_t *pl_report_verify_json(const char *name, const struct pl_check *checks, uint32_t n);
 /* What the doctor found, worst marked; and as JSON (docs/json.md), owned by the caller. */
 void pl_report_doctor_text(FILE *out, const struct pl_machine *hw, const struct pl_finding *first, const struct pl_style *style);
 struct json_t *pl_report_doctor_json(const struct pl_machine *hw, const struct pl_finding *first);

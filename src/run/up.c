@@ -20,7 +20,8 @@ struct up {
 	struct pl_state s;
 	struct pl_up_result *ret;
 	double started_s;
-	const char *key_env[2]; /* NULL-terminated */
+	const char *env[4]; /* NULL-terminated */
+	uint32_t n_env;
 };
 
 /* ---- where ------------------------------------------------------------------------------------------------------- */
@@ -93,7 +94,7 @@ static void add_key(struct up *u, struct pl_argv *v)
 	if (!key)
 		return;
 	if (u->j.server->api_key_env) {
-		u->key_env[0] = pl_arena_printf(u->a, "%s=%s", u->j.server->api_key_env, key);
+		u->env[u->n_env++] = pl_arena_printf(u->a, "%s=%s", u->j.server->api_key_env, key);
 	} else if (u->j.server->api_key_flag) {
 		add_word(v, u->j.server->api_key_flag);
 		add_word(v, key);
@@ -107,8 +108,10 @@ static int start_process(struct up *u, const char *program, struct pl_err *err)
 	if (rc)
 		return rc;
 	v.words[0] = program;
+	if (u->j.server->log_env)
+		u->env[u->n_env++] = u->j.server->log_env;
 	add_key(u, &v);
-	rc = pl_process_start(u->a, &v, u->key_env, u->s.r.log_path, u->req->where.working_dir, &u->s.r.pid, err);
+	rc = pl_process_start(u->a, &v, u->env, u->s.r.log_path, u->req->where.working_dir, &u->s.r.pid, err);
 	if (!rc && !pl_identity_of(u->s.r.pid, &u->s.id)) /* gone already: its log says why */
 		u->s.id = (struct pl_identity){.pid = u->s.r.pid};
 	return rc;
@@ -158,6 +161,10 @@ static int container_words(struct up *u, const char *runtime, struct pl_argv *v,
 	for (uint32_t i = 0; i < c.argv.n_env; i++) {
 		add_word(v, "-e");
 		add_word(v, c.argv.env[i]);
+	}
+	if (u->j.server->log_env) {
+		add_word(v, "-e");
+		add_word(v, u->j.server->log_env);
 	}
 	if (u->req->api_key && u->j.server->api_key_env) {
 		add_word(v, "-e");

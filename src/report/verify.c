@@ -1,0 +1,70 @@
+#include <math.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/fmt.h"
+#include "report/report.h"
+
+static json_t *real(double v)
+{
+	return isfinite(v) ? json_real(v) : json_null();
+}
+
+static json_t *text(const char *s)
+{
+	return s ? json_string(s) : json_null();
+}
+
+json_t *pl_report_verify_json(const char *name, const struct pl_check *checks, uint32_t n)
+{
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < n; i++) {
+		const struct pl_check *c = &checks[i];
+		(void)json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "metric", c->metric, "where", text(c->where),
+		                                            "source", c->source, "predicted", real(c->predicted), "low", real(c->low), "high",
+		                                            real(c->high), "measured", real(c->measured), "error_frac", real(c->error_frac), "within",
+		                                            (int)c->within, "cause", text(c->cause)));
+	}
+	return json_pack("{s:s, s:o}", "name", name, "checks", list);
+}
+
+static const char *value(char *buf, const char *metric, double v)
+{
+	if (!isfinite(v))
+		return "-";
+	if (strstr(metric, "bytes"))
+		return pl_fmt_bytes(buf, (uint64_t)v);
+	return pl_fmt_sig3(buf, v);
+}
+
+/* Text padded by columns, not bytes. */
+static void padded(FILE *out, const char *s, int width)
+{
+	int have = pl_text_columns(s);
+	(void)fprintf(out, "%s%*s", s, have < width ? width - have : 0, "");
+}
+
+void pl_report_verify_text(FILE *out, const struct pl_check *checks, uint32_t n, const struct pl_style *style)
+{
+	char a[PL_FMT_MAX], b[PL_FMT_MAX], e[PL_FMT_MAX];
+	(void)fprintf(out, "  %-16s ", "");
+	padded(out, "", 18);
+	padded(out, pl_tr("by"), 8);
+	(void)fprintf(out, "%12s %12s %9s\n", pl_tr("plan"), pl_tr("truth"), pl_tr("error"));
+	for (uint32_t i = 0; i < n; i++) {
+		const struct pl_check *c = &checks[i];
+		const char *mark = !isfinite(c->predicted) ? "·" : c->within ? "✔" : "!";
+		const char *on = style->color ? (c->within ? "\033[32m" : "\033[33m") : "", *off = style->color ? "\033[0m" : "";
+		(void)fprintf(out, "%s%s%s %-16s ", on, mark, off, c->metric);
+		padded(out, c->where ? c->where : "", 18);
+		padded(out, c->source, 8);
+		(void)fprintf(out, "%12s %12s %9s", value(a, c->metric, c->predicted), value(b, c->metric, c->measured),
+		              isfinite(c->error_frac) ? pl_fmt_percent(e, c->error_frac) : "-");
+		if (isfinite(c->low))
+			(void)fprintf(out, pl_tr("   80 %%: %s to %s"), value(a, c->metric, c->low), value(b, c->metric, c->high));
+		(void)fputc('\n', out);
+		if (c->cause)
+			(void)fprintf(out, "    %s\n", c->cause);
+	}
+}

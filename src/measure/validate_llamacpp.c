@@ -155,9 +155,16 @@ static void predict_model(struct lm_row *x, const struct pl_layout *l, struct nu
 	why_not(n->host_model, why);
 	if (why)
 		return;
-	set(n->model, sum);
 	bool whole = !x->n_dev || (x->p.n_gpu_layers > (int32_t)x->model->n_layers && !x->p.n_overrides && x->p.n_cpu_moe <= 0);
-	if (!whole && !x->p.no_mmap)
+	/* Metal hands the mapped file to the device as it lies: its buffer spans all of it */
+	bool metal = !strcasecmp(pl_vrow_text(x->r, "backend"), "metal") && !x->p.no_mmap;
+	if (metal && !whole)
+		why_not(n->model, pl_tr("a mapped file is listed at its full span, whatever the host reads of it"));
+	else
+		set(n->model, metal ? x->model->weight_bytes : sum);
+	if (strstr(x->notes, "AMX model="))
+		why_not(n->host_model, pl_tr("weights that AMX repacks are listed again beside the mapped file"));
+	else if (!whole && !x->p.no_mmap)
 		why_not(n->host_model, pl_tr("a mapped file is listed at its full span, whatever the host reads of it"));
 	else
 		set(n->host_model, l->host.use.model_bytes);

@@ -88,6 +88,36 @@ def caches() -> None:
               f"{line['id']}: context {line['predicted']}, printed {line['measured']}")
 
 
+def quantile(values: list[float], q: float) -> float:
+    values = sorted(values)
+    at = q * (len(values) - 1)
+    low = int(at)
+    return values[low] + (at - low) * (values[min(low + 1, len(values) - 1)] - values[low])
+
+
+def pools() -> None:
+    """vLLM's cache in tokens, where the log states enough: median error at most 1 %, nine of ten within 5 %; and the summary
+    says what the rows say."""
+    table = os.path.join(DATA, "measurements/serving_memory.csv")
+    errors = [error(line) for line in rows_of(table)
+              if line["metric"] == "kv_cache_tokens" and line["status"] == "ok" and "engine=vllm;" in line["class"]]
+    check(len(errors) >= 12, f"only {len(errors)} pools are compared")
+    check(quantile(errors, 0.5) <= 0.01, f"pools: median error {quantile(errors, 0.5):.2%}")
+    check(quantile(errors, 0.9) <= 0.05, f"pools: P90 error {quantile(errors, 0.9):.2%}")
+    summed = [c for c in json.loads(validate(table, "", "--json")[1])["accuracy"]
+              if c["metric"] == "kv_cache_tokens" and c["class"] == "engine=vllm"]
+    check(len(summed) == 1 and summed[0]["n_ok"] == len(errors), "the summary counts other rows")
+    check(abs(summed[0]["median_error_frac"] - quantile(errors, 0.5)) < 1e-9, "the summary has another median")
+    check(abs(summed[0]["p90_error_frac"] - quantile(errors, 0.9)) < 1e-9, "the summary has another P90")
+
+
+def printed_weights() -> None:
+    """Weights of llama.cpp's own logs in a plain precision, devices and host, to a tenth of a percent."""
+    for line in rows_of(os.path.join(DATA, "measurements/llamacpp_memory.csv")):
+        if line["metric"] in ("model_bytes", "host_model_bytes") and line["status"] == "ok" and "engine=llama.cpp;" in line["class"]:
+            check(error(line) <= 0.001, f"{line['id']}: {line['metric']} {line['predicted']}, printed {line['measured']}")
+
+
 def hostile() -> None:
     """Tables that lie: a sentence and the right exit code, or lines with reasons; never a crash, never half a file."""
     with open(os.path.join(DATA, "measurements/llamacpp_memory.csv"), encoding="utf-8") as file:
@@ -120,7 +150,7 @@ def hostile() -> None:
         check(validate(os.path.join(DATA, "models/models.csv"), os.path.join(folder, "no", "out.csv"))[0] == 4, "an unwritable file is no exit 4")
 
 
-for test in (every_row_is_there, parameters, weights, caches, hostile):
+for test in (every_row_is_there, parameters, weights, caches, printed_weights, pools, hostile):
     test()
 for fault in FAULTS[:40]:
     print(fault)

@@ -46,8 +46,20 @@ static void add_type(struct vl_cache *c, const struct vl_type *t, bool on_stage)
 	c->types[c->n_types++].n_stage = on_stage;
 }
 
-/* Bytes one token of a layer takes on one rank. DeepSeek's sparse layers keep their latent row in 656 bytes when the cache is
- * FP8 (512 + 4 scales of 4 bytes + 64 rotary values in 16 bit), beside the indexer's key: 128 bytes and a scale of 4. */
+/* DeepSeek's sparse layers may keep their latent row in 656 bytes (512 in FP8, 4 scales of 4 bytes, 64 rotary values in 16 bit):
+ * to 0.11 always, later where the cache is FP8 and the kernel is not FlashInfer's for data-centre Blackwell, on its desktop
+ * sisters always (attention/mla_attention.py, _canonicalize_sparse_mla_kv_cache_dtype). */
+static bool packs_sparse_rows(const struct vl_job *j)
+{
+	bool fp8 = j->kv_elem_bytes == 1;
+	if (j->rules.version < 1200)
+		return !j->kv_type || fp8;
+	if (j->capability >= 12)
+		return !j->kv_type || fp8;
+	return fp8 && !(j->capability >= 10 && j->rules.version >= 1700);
+}
+
+/* Bytes one token of a layer takes on one rank. An indexer adds its key in FP8 and a scale of 4 bytes by 128. */
 static uint64_t token_bytes(const struct vl_job *j, const struct pl_layer *l, uint32_t tp)
 {
 	struct pl_cache_row row = pl_shard_cache_row(l, tp);
@@ -55,7 +67,7 @@ static uint64_t token_bytes(const struct vl_job *j, const struct pl_layer *l, ui
 	if (j->rules.version < 1300 && l->attn == PL_ATTN_GQA && row.v_elems < row.k_elems)
 		elems = pl_sat_mul(2, row.k_elems); /* values were padded to the width of keys */
 	bytes = pl_sat_mul(elems, j->kv_elem_bytes);
-	if (l->attn == PL_ATTN_MLA && row.indexer_elems && j->kv_elem_bytes == 1)
+	if (l->attn == PL_ATTN_MLA && row.indexer_elems && packs_sparse_rows(j))
 		bytes = 656;
 	if (row.indexer_elems)
 		bytes = pl_sat_add(bytes, row.indexer_elems + pl_ceil_div(row.indexer_elems, 128) * 4);

@@ -168,6 +168,14 @@ static void judge_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
 		x->missing_bytes = 1; /* whole blocks only */
 }
 
+/* Tensor parallel ranks on equal cards hold the same; in V0 the first one samples and differs. */
+static bool like_the_last(const struct vl_job *j, const struct vl_place *pl, uint32_t r)
+{
+	uint32_t at = r % pl->tp;
+	return at && (j->rules.v1 || at > 1) && j->hw->devices[pl->device[r]].gpu == j->hw->devices[pl->device[r - 1]].gpu &&
+	       j->hw->devices[pl->device[r]].total_bytes == j->hw->devices[pl->device[r - 1]].total_bytes;
+}
+
 static void evaluate(const struct vl_job *j, struct vl_answer *x)
 {
 	vl_defaults(j, &j->hw->devices[x->place.device[0]], x);
@@ -175,7 +183,10 @@ static void evaluate(const struct vl_job *j, struct vl_answer *x)
 	x->starts = true;
 	x->n_blocks = UINT64_MAX;
 	for (uint32_t r = 0; r < x->place.n_ranks; r++) {
-		fill_rank(j, x, r);
+		if (like_the_last(j, &x->place, r))
+			x->rank[r] = x->rank[r - 1];
+		else
+			fill_rank(j, x, r);
 		judge_rank(j, x, r);
 	}
 	if (x->n_blocks == UINT64_MAX)

@@ -1,4 +1,5 @@
 /* The profile run: what vLLM subtracts from its share of the card before the cache. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -15,10 +16,12 @@ uint64_t vl_visible(const struct pl_device *d)
 	return pl_sat_sub(d->total_bytes, 330 * MIB + d->total_bytes / 400);
 }
 
-/* The driver's context: there before vLLM takes its first look, so outside its share. */
+/* The driver's context: there before vLLM takes its first look, so outside its share. 0.27 GiB on RTX 3090 (M037: 0.35 GiB when it
+ * was counted), more with more kernels; on MI300X about 1 GiB with its libraries (M081: 3.7 GiB between share, weights and pool). */
 uint64_t vl_context(const struct pl_device *d)
 {
-	return d->vendor == PL_VENDOR_AMD ? 400 * MIB : 320 * MIB;
+	double c = d->gpu && d->vendor == PL_VENDOR_NVIDIA && d->gpu->capability ? atof(d->gpu->capability) : 0;
+	return d->vendor == PL_VENDOR_AMD ? 1024 * MIB : c > 0 && c < 9 ? 276 * MIB : 320 * MIB;
 }
 
 /* ---- activations ---------------------------------------------------------------------------------------------------- */
@@ -147,7 +150,7 @@ uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const s
 {
 	const char *link = j->hw->link;
 	double c = j->capability;
-	uint64_t base = d->vendor == PL_VENDOR_AMD ? 600u : c <= 0 ? 100u : c < 8 ? 31u : c < 8.5 ? 92u : c < 9 ? 82u : 138u;
+	uint64_t base = d->vendor == PL_VENDOR_AMD ? 1024u : c <= 0 ? 100u : c < 8 ? 31u : c < 8.5 ? 92u : c < 9 ? 82u : 138u;
 	/* PyTorch 2.10: 0.25 GiB on H100 with 0.19 (Llama 3.1 8B), 0.16 with 0.27 (a model of 1 B) */
 	if (j->rules.version >= 1700 && d->vendor != PL_VENDOR_AMD)
 		base += 80;
@@ -156,6 +159,8 @@ uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const s
 	uint64_t between = 0;
 	if (pl->tp > 1)
 		between = (fast ? 420u : 174u) + (pl->tp > 2 ? 50u : 0u);
+	if (pl->tp == 1 && pl->dp > 1 && pl->ep) /* experts' tokens travel between replicas */
+		between = fast ? 420u : 174u;
 	if (pl->pp > 1)
 		between += 100;
 	if (d->unified_memory) /* free memory is the host's too: the processes count (55.7 of 61 GiB left, Qwen3.5-35B-A3B on GB10) */

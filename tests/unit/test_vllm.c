@@ -266,6 +266,28 @@ static void a_latent_cache_is_repeated_on_every_rank(void **state)
 	pl_arena_free(a);
 }
 
+/* DeepSeek V3.2 keeps an indexer's key of 128 bytes and a scale beside every latent row: 576 values of 16 bit, or 656 bytes. */
+static void a_sparse_row_carries_its_index(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_model *m = load(a, "deepseek-ai/DeepSeek-V3.2", NULL);
+	struct pl_params p = params(8192);
+	p.tensor_parallel = 8;
+	assert_int_equal(lay(a, m, "8x h200-sxm", &p).kv_bytes_per_token, 8ull * 61 * (1152 + 132));
+	p = params(8192);
+	p.tensor_parallel = 8;
+	p.type_k = p.type_v = PL_DTYPE_F8_E4M3;
+	struct pl_layout l = lay(a, m, "8x h200-sxm", &p);
+	assert_int_equal(l.kv_bytes_per_token, 8ull * 61 * (656 + 132));
+	assert_int_equal(l.block_size, 64);
+	p = params(8192);
+	p.tensor_parallel = 8;
+	p.engine_version = "0.11.0";
+	assert_int_equal(lay(a, m, "8x h200-sxm", &p).kv_bytes_per_token, 8ull * 61 * (656 + 132));
+	pl_arena_free(a);
+}
+
 static void more_of_the_card_means_more_tokens(void **state)
 {
 	(void)state;
@@ -473,6 +495,7 @@ int main(void)
 	    cmocka_unit_test(a_stated_pool_becomes_the_blocks_of_the_log),
 	    cmocka_unit_test(a_pool_is_foretold),
 	    cmocka_unit_test(a_latent_cache_is_repeated_on_every_rank),
+	    cmocka_unit_test(a_sparse_row_carries_its_index),
 	    cmocka_unit_test(more_of_the_card_means_more_tokens),
 	    cmocka_unit_test(it_refuses_when_one_sequence_has_no_room),
 	    cmocka_unit_test(windows_stop_growing),

@@ -109,8 +109,12 @@ def blurred(text):
 
 
 def documents():
-    out = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True).stdout.split()
-    return [os.path.join(ROOT, p) for p in out] or [os.path.join(ROOT, p) for p in os.listdir(ROOT) if p.endswith(".md")]
+    """The Markdown of the tree, without what builds leave."""
+    found = []
+    for path, folders, names in os.walk(ROOT):
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "build")) and f != "node_modules")
+        found += [os.path.join(path, n) for n in sorted(names) if n.endswith(".md")]
+    return found
 
 
 def main():

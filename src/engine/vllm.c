@@ -151,6 +151,9 @@ static void add_notes(const struct vl_job *j, const struct vl_answer *x, struct 
 	if (j->m->n_ctx_train && j->max_model_len > j->m->n_ctx_train)
 		pl_note_add(a, &out->notes, PL_NOTE_WARNING,
 		            "the model was made for %u tokens: vLLM takes more only with VLLM_ALLOW_LONG_MAX_MODEL_LEN=1", j->m->n_ctx_train);
+	if (vl_is_compressed(j->m))
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "vLLM's cache of DeepSeek V4 is planned by the rules of 0.24 with FP8 rows; no log of it has been compared");
 	if (j->capability <= 0 && j->hw->devices[0].vendor == PL_VENDOR_UNKNOWN)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the card is not catalogued: an NVIDIA card of compute capability 8.0 or newer is assumed");
 	if (!j->hw->ram_bytes.known)

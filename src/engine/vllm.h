@@ -102,6 +102,10 @@ void vl_defaults(const struct vl_job *j, const struct pl_device *d, struct vl_an
 /* vllm_cache.c */
 void vl_cache_build(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s, uint32_t mnbt,
                     struct vl_cache *ret_cache);
+/* vllm_compressed.c: DeepSeek V4 */
+bool vl_is_compressed(const struct pl_model *m);
+void vl_cache_compressed(const struct vl_job *j, const struct pl_shard_stage *s, uint32_t mnbt, struct vl_cache *ret_cache);
+uint64_t vl_compressed_token_bytes(const struct vl_job *j, const struct pl_shard_stage *s);
 uint64_t vl_cache_tokens(const struct vl_job *j, const struct vl_cache *c, uint64_t n_blocks);
 double vl_cache_concurrency(const struct vl_cache *c, uint64_t n_blocks);
 uint64_t vl_token_bytes(const struct vl_job *j, uint32_t tp);

@@ -204,6 +204,10 @@ void vl_cache_build(const struct vl_job *j, const struct vl_place *pl, const str
 {
 	bool mla = false, sparse = false, one_kind = true;
 	*c = (struct vl_cache){0};
+	if (vl_is_compressed(j->m)) {
+		vl_cache_compressed(j, s, mnbt, c);
+		return;
+	}
 	for (uint32_t i = 0; i < j->m->n_layers; i++) {
 		mla |= j->m->layers[i].attn == PL_ATTN_MLA;
 		sparse |= j->m->layers[i].attn == PL_ATTN_MLA && j->m->layers[i].indexer_heads;
@@ -240,6 +244,10 @@ uint64_t vl_cache_tokens(const struct vl_job *j, const struct vl_cache *c, uint6
 uint64_t vl_token_bytes(const struct vl_job *j, uint32_t tp)
 {
 	uint64_t sum = 0;
+	if (vl_is_compressed(j->m)) {
+		struct pl_shard_stage all = {.end_layer = j->m->n_layers};
+		return pl_sat_mul(tp, vl_compressed_token_bytes(j, &all));
+	}
 	for (uint32_t i = 0; i < j->m->n_layers; i++) {
 		const struct pl_layer *l = &j->m->layers[i];
 		if (l->attn == PL_ATTN_NONE || l->kv_from_layer >= 0 || l->cross ||

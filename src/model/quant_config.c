@@ -327,6 +327,7 @@ int pl_quant_from_config(struct pl_arena *a, const json_t *config, struct pl_mod
 	if (!q)
 		return 0;
 	bool experts_only = !strcmp(str(q, "quant_method"), "mxfp4");
+	bool fp4_experts = !strcmp(str(config, "expert_dtype"), "fp4"); /* DeepSeek V4: routed experts in MXFP4, the rest in FP8 blocks */
 	for (uint32_t i = 0; i < n_tensors; i++) {
 		struct pl_tensor *t = &tensors[i];
 		struct spellings s;
@@ -334,6 +335,8 @@ int pl_quant_from_config(struct pl_arena *a, const json_t *config, struct pl_mod
 		bool mlx_too = t->role == PL_ROLE_TOKEN_EMBD || t->role == PL_ROLE_OUTPUT;
 		if ((!pl_quant_is_linear(t) && !mlx_too) || ignored(q, t, &s) || !tensor_scheme(q, t, &s, &scheme))
 			continue;
+		if (fp4_experts && scheme.pack == PL_PACK_FP8_BLOCK && pl_role_info(t->role)->group == PL_GROUP_EXPERT)
+			scheme = (struct pl_scheme){PL_PACK_MXFP4, 4, 32, false, false};
 		if ((mlx_too && scheme.pack != PL_PACK_MLX) || (experts_only && t->group != PL_GROUP_EXPERT))
 			continue;
 		if (!pl_quant_pack(&scheme, t))

@@ -288,6 +288,24 @@ static void a_sparse_row_carries_its_index(void **state)
 	pl_arena_free(a);
 }
 
+/* DeepSeek V4 Flash: 43 layers with a window, 21 of ratio 4, 20 of ratio 128. Groups of 22 pad least (21, 43, 21, 20): a block is
+ * 22 pages of 65 × 576 bytes, 21 index pages of 15 × 576 and 20 of 3 × 576; the window's 43 layers make two groups. */
+static void compressed_rows_by_hand(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_model *m = load(a, "deepseek-ai/DeepSeek-V4-Flash", NULL);
+	struct pl_params p = params(121344);
+	p.tensor_parallel = 8;
+	p.max_num_batched_tokens = 8192;
+	p.kv_cache_memory_bytes = UINT64_C(8) << 30;
+	struct pl_layout l = lay(a, m, "8x h200-sxm", &p);
+	assert_int_equal(l.num_gpu_blocks.value, (UINT64_C(8) << 30) / (22 * 65 * 576 + 21 * 15 * 576 + 20 * 3 * 576));
+	double request = 474 + 2 * (130 + 1) + (2050 + 1) + (1040 + 1);
+	assert_true(fabs(l.max_concurrency - (double)l.num_gpu_blocks.value / request) < 1e-9);
+	pl_arena_free(a);
+}
+
 static void more_of_the_card_means_more_tokens(void **state)
 {
 	(void)state;
@@ -496,6 +514,7 @@ int main(void)
 	    cmocka_unit_test(a_pool_is_foretold),
 	    cmocka_unit_test(a_latent_cache_is_repeated_on_every_rank),
 	    cmocka_unit_test(a_sparse_row_carries_its_index),
+	    cmocka_unit_test(compressed_rows_by_hand),
 	    cmocka_unit_test(more_of_the_card_means_more_tokens),
 	    cmocka_unit_test(it_refuses_when_one_sequence_has_no_room),
 	    cmocka_unit_test(windows_stop_growing),

@@ -105,8 +105,11 @@ lg_t lg_node(struct lg *g, enum lg_op op, enum pl_dtype type, uint64_t n0, uint6
 
 void lg_set_src(struct lg *g, lg_t t, int k, lg_t s)
 {
-	if (t >= 0)
-		g->t[t].src[k] = s;
+	if (t < 0)
+		return;
+	g->t[t].src[k] = s;
+	if (s >= 0 && k >= g->t[t].n_src)
+		g->t[t].n_src = (uint8_t)(k + 1);
 }
 
 static lg_t like(struct lg *g, enum lg_op op, enum pl_dtype type, lg_t a)
@@ -290,6 +293,7 @@ lg_t lg_view(struct lg *g, lg_t a, const uint64_t ne[4], const uint64_t nb[4])
 	memcpy(g->t[t].nb, keep, sizeof keep);
 	g->t[t].view_src = root >= 0 ? root : a;
 	g->t[t].src[0] = a;
+	g->t[t].n_src = 1;
 	return t;
 }
 
@@ -354,7 +358,7 @@ void lg_expand(struct lg *g, lg_t t)
 	if (t < 0 || g->t[t].visited || g->failed)
 		return;
 	g->t[t].visited = true;
-	for (int k = 0; k < LG_MAX_SRC; k++)
+	for (int k = 0; k < g->t[t].n_src; k++)
 		lg_expand(g, g->t[t].src[k]);
 	if (g->t[t].op == LG_OP_NONE)
 		append(g, &g->leafs, &g->n_leafs, &g->cap_leafs, t);

@@ -61,6 +61,7 @@ enum lg_op {
 struct lg_tensor {
 	uint64_t ne[4], nb[4];
 	lg_t src[LG_MAX_SRC];
+	uint8_t n_src;     /* none from here on */
 	lg_t view_src;     /* the tensor that owns the memory, never itself a view */
 	enum pl_dtype type;
 	enum lg_op op;

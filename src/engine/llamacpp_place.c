@@ -119,11 +119,12 @@ bool ll_devices_hold(const struct ll_job *j, const struct ll_sum *s)
 /* ---- the choice -------------------------------------------------------------------------------------------------- */
 
 struct search {
-	const struct ll_job *j;
+	struct ll_job *j;
 	struct ll_place best; /* the last one that held */
 	struct ll_sum *sum;
 	bool free_split;      /* the proportions are ours to choose */
 	bool holds;           /* some placement did */
+	bool fresh;           /* sum is that of best, whole */
 };
 
 /* Room a layer may take on device d when everything but layers is there already. */
@@ -203,6 +204,9 @@ static bool try_place(struct search *s, uint32_t n_gpu_layers, uint32_t n_cpu_mo
 	}
 	if (holds)
 		s->best = pl;
+	else
+		s->j->whole_graph = false; /* the first try is built whole, a search leaves out what repeats */
+	s->fresh = holds && s->j->whole_graph;
 	s->holds |= holds;
 	return holds;
 }
@@ -285,12 +289,14 @@ void ll_choose(struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum)
 		s.best.n_cpu_moe = j->p->n_cpu_moe > 0 ? (uint32_t)j->p->n_cpu_moe : 0;
 		j->fit_end = ll_fit(j, &s.best, sum);
 	} else if (j->n_dev) {
+		j->whole_graph = true;
 		search(&s);
 	}
-	/* trials leave out layers that repeat: what is answered is built whole, and so is the search when that decides */
+	/* what is answered is built whole, and so is the search when that decides */
 	j->whole_graph = true;
-	ll_place_sum(j, &s.best, sum);
-	if (j->n_dev && s.holds && !ll_devices_hold(j, sum)) {
+	if (!s.fresh)
+		ll_place_sum(j, &s.best, sum);
+	if (j->n_dev && !j->p->engine_fit && !s.fresh && s.holds && !ll_devices_hold(j, sum)) {
 		search(&s);
 		ll_place_sum(j, &s.best, sum);
 	}

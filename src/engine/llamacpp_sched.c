@@ -49,7 +49,7 @@ static int16_t from_operands(const struct lg *g, const struct ll_job *j, const s
 		return LG_CPU;
 	if (t->op == LG_OP_ROPE || t->op == LG_OP_FLASH_ATTN)
 		return LG_FREE;
-	for (int k = 0; k < LG_MAX_SRC; k++)
+	for (int k = 0; k < t->n_src; k++)
 		if (t->src[k] >= 0 && g->t[t->src[k]].weight)
 			return offloaded(j, t, &g->t[t->src[k]]);
 	return LG_FREE;
@@ -76,7 +76,7 @@ static void spread_to_operands(struct lg *g)
 		struct lg_tensor *t = &g->t[g->nodes[i]];
 		if (t->view_src >= 0 && t->backend == LG_FREE)
 			t->backend = g->t[t->view_src].backend;
-		for (int k = 0; k < LG_MAX_SRC; k++) {
+		for (int k = 0; k < t->n_src; k++) {
 			struct lg_tensor *s = t->src[k] < 0 ? NULL : &g->t[t->src[k]];
 			if (s && s->backend == LG_FREE)
 				s->backend = s->view_src >= 0 ? g->t[s->view_src].backend : t->backend;
@@ -192,7 +192,7 @@ static void add_input(struct splitter *x, struct split *s, lg_t t)
 /* A weight that has to come over opens a split, so that the room of the one before can be used again. */
 static bool weight_comes(const struct lg *g, const struct lg_tensor *t)
 {
-	for (int k = 0; k < LG_MAX_SRC; k++)
+	for (int k = 0; k < t->n_src; k++)
 		if (t->src[k] >= 0 && g->t[t->src[k]].weight && needs_copy(g, t->src[k], t->backend))
 			return true;
 	return false;
@@ -213,7 +213,7 @@ static void find_splits(struct splitter *x)
 			if (!s)
 				return;
 		}
-		for (int k = 0; k < LG_MAX_SRC && !x->failed; k++)
+		for (int k = 0; k < t->n_src && !x->failed; k++)
 			if (needs_copy(g, t->src[k], s->backend))
 				add_input(x, s, t->src[k]);
 	}
@@ -309,6 +309,7 @@ static void place_copy(struct splitter *x, lg_t t, int16_t backend)
 		if (dep >= 0) {
 			x->out[dep].external = true;
 			x->out[dep].src[0] = t;
+			x->out[dep].n_src = 1;
 		}
 		x->out[i].layout = layout_of(&x->g->t[t]);
 		x->out[i].is_leaf = x->out[i].is_input = x->out[i].is_output = x->pipeline;
@@ -320,6 +321,7 @@ static void place_copy(struct splitter *x, lg_t t, int16_t backend)
 		if (dep >= 0) {
 			x->out[dep].external = true;
 			x->out[dep].src[0] = t;
+			x->out[dep].n_src = 1;
 		}
 	}
 }
@@ -337,7 +339,8 @@ static void place_node(struct splitter *x, lg_t t, int16_t split_backend)
 	out->may_reuse = n->op >= LG_OP_FILL && n->op <= LG_OP_SOFT_MAX;
 	out->external = n->external || (n->view_src >= 0 && x->g->t[n->view_src].external);
 	out->is_output = n->output;
-	for (int k = 0; k < LG_MAX_SRC; k++) {
+	out->n_src = n->n_src;
+	for (int k = 0; k < n->n_src; k++) {
 		lg_t s = n->src[k];
 		if (s < 0)
 			continue;
@@ -350,7 +353,7 @@ static void place_node(struct splitter *x, lg_t t, int16_t split_backend)
 static void resolve(struct splitter *x)
 {
 	for (uint32_t i = 0; i < x->n; i++)
-		for (int k = 0; k < PL_LIVE_MAX_SRC; k++) {
+		for (int k = 0; k < x->out[i].n_src; k++) {
 			int32_t s = x->out[i].src[k];
 			if (s >= 0)
 				x->out[i].src[k] = s >= COPIES ? s - COPIES : x->at[s];

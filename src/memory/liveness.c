@@ -107,7 +107,7 @@ static void take_over(struct run *r, int32_t i, int32_t owner)
 static bool reuse_operand(struct run *r, int32_t i)
 {
 	const struct pl_live_node *n = &r->nodes[i];
-	for (int k = 0; k < PL_LIVE_MAX_SRC; k++) {
+	for (int k = 0; k < n->n_src; k++) {
 		int32_t s = n->src[k];
 		if (s < 0)
 			continue;
@@ -172,7 +172,7 @@ static void count_readers(struct run *r, uint32_t n_nodes)
 			r->lives[n->view_of].views++;
 		if (n->is_input)
 			place(r, (int32_t)i);
-		for (int k = 0; k < PL_LIVE_MAX_SRC; k++) {
+		for (int k = 0; k < n->n_src; k++) {
 			if (n->src[k] < 0)
 				continue;
 			r->lives[n->src[k]].readers++;
@@ -200,11 +200,11 @@ bool pl_live_peaks(struct pl_arena *a, const struct pl_live_node *nodes, uint32_
 	for (uint32_t i = 0; i < n_nodes; i++) {
 		if (nodes[i].is_leaf)
 			continue;
-		for (int k = 0; k < PL_LIVE_MAX_SRC; k++)
+		for (int k = 0; k < nodes[i].n_src; k++)
 			if (nodes[i].src[k] >= 0)
 				place(&r, nodes[i].src[k]);
 		place(&r, (int32_t)i);
-		for (int k = 0; k < PL_LIVE_MAX_SRC; k++)
+		for (int k = 0; k < nodes[i].n_src; k++)
 			if (nodes[i].src[k] >= 0)
 				operand_was_read(&r, nodes[i].src[k]);
 	}

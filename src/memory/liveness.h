@@ -15,6 +15,7 @@ struct pl_live_node {
 	uint64_t size_bytes; /* what the backend allocates for it */
 	uint64_t layout;     /* equal numbers: same type, shape and strides (in-place reuse needs that) */
 	int32_t src[PL_LIVE_MAX_SRC]; /* operands, -1 none */
+	uint8_t n_src;       /* none from here on */
 	int32_t view_of;     /* the tensor whose memory this one looks into (never itself a view), -1 none */
 	bool may_reuse;      /* the operation can write over an operand (ggml_op_can_inplace) */
 	bool external;       /* weights, caches: memory of somebody else */

@@ -27,6 +27,8 @@ struct pl_calibration {
 int pl_calibrate(struct pl_arena *a, const char *const *paths, uint32_t n_paths, bool from_shipped,
                  const struct pl_calibration **ret, struct pl_err *err) PL_MUST_CHECK;
 
+/* Reads constants that pl_constants_write wrote, on top of the shipped ones (its rows replace theirs). */
+int pl_constants_load(struct pl_arena *a, const char *path, const struct pl_constants **ret, struct pl_err *err) PL_MUST_CHECK;
 /* Writes the constants as data/calibration.csv has them: beside path first, then renamed. */
 int pl_constants_write(const struct pl_constants *c, const char *path, struct pl_err *err) PL_MUST_CHECK;
 

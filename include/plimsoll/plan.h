@@ -4,6 +4,7 @@
 
 #include <plimsoll/command.h>
 #include <plimsoll/engine.h>
+#include <plimsoll/speed.h>
 
 enum pl_verdict {
 	PL_VERDICT_FITS_GPU = 0,
@@ -23,6 +24,10 @@ struct pl_plan_request {
 	const struct pl_engine *engine;  /* NULL: chosen, with the reason */
 	struct pl_params params;
 	bool no_suggestions;             /* skip limits and suggestions (search inner loops) */
+	struct pl_speed_question question; /* what speed is asked for; zeros: a prompt of 512 tokens, empty cache, n_seq sequences */
+	const struct pl_constants *constants; /* NULL: shipped */
+	double power_limit_w;            /* of each GPU; 0: the maker's */
+	double disk_bytes_per_s;         /* 0: assumed */
 	const struct pl_command *command; /* the engine's command the request was read from, NULL none; lent to the plan */
 };
 
@@ -70,6 +75,9 @@ struct pl_plan {
 	const char *placement;     /* translated sentence: what lives where */
 	struct pl_suggestion *suggestions;
 	uint32_t n_suggestions;
+	struct pl_speed_question question; /* as answered */
+	const struct pl_speed *speed; /* compiled for exactly this layout; NULL: not asked for (no_suggestions) */
+	const struct pl_speed_answer *answer; /* NULL with it */
 	struct pl_argv argv;       /* launch line; n_words 0 when the engine cannot run it */
 	struct pl_note *notes;
 };

@@ -15,10 +15,6 @@
 struct pl_constants;
 /* The shipped table; const, lent for the life of the program. */
 const struct pl_constants *pl_constants_shipped(void);
-/* The shipped table with rows of a user's file on top (same columns); name is for messages. */
-int pl_constants_parse(struct pl_arena *a, const char *name, const char *text, size_t len,
-                       const struct pl_constants **ret_constants, struct pl_err *err) PL_MUST_CHECK;
-
 /* The family of kernels that computes. AUTO: by vendor (NVIDIA CUDA, AMD ROCm, Apple Metal, Intel SYCL, none CPU). */
 enum pl_backend {
 	PL_BACKEND_AUTO = 0,
@@ -47,6 +43,7 @@ struct pl_speed_setup {
 	double power_limit_w;                /* cap of each GPU; 0: the maker's */
 	double weight_bytes;                 /* size of the weights as stated for a file; 0: the model's own */
 	uint32_t cpu_threads;                /* 0: the machine's cores */
+	double disk_bytes_per_s;             /* the disk the weights lie on; 0: a PCIe 4.0 drive is assumed */
 	double age_years;                    /* of the engine's build against the newest the constants know; 0: the newest */
 };
 
@@ -129,6 +126,15 @@ enum pl_kinship {
 	PL_KIN_NONE          /* the prior alone */
 };
 
+/* The time line of a start. Reading and copying overlap; the engine listens at cold_start_s (or warm_start_s, when the file is
+ * in the page cache). */
+struct pl_load_answer {
+	double read_bytes, disk_bytes_per_s;
+	bool disk_assumed;
+	double read_s, to_device_s, init_s, cold_start_s, warm_start_s;
+	double peak_host_bytes; /* most RAM on the way; NAN unknown */
+};
+
 struct pl_speed_answer {
 	struct pl_estimate ttft_s;               /* first token of a prompt of prompt_tokens at depth_tokens, one sequence */
 	struct pl_estimate prefill_tok_s;
@@ -137,6 +143,7 @@ struct pl_speed_answer {
 	struct pl_estimate aggregate_tok_s;      /* all of concurrency together at depth_tokens */
 	struct pl_estimate decode_w, prefill_w, idle_w; /* power of all GPUs and the CPU's share */
 	struct pl_estimate tokens_per_joule;     /* decode at concurrency */
+	struct pl_load_answer load;
 	double acceptance_length;                /* as used; 1 without speculation */
 	struct pl_step_cost decode, prefill;     /* the steps behind the medians */
 	enum pl_kinship kinship;

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 
+#include <plimsoll/calibrate.h>
 #include <plimsoll/measure.h>
 
 #include "base/fmt.h"
@@ -125,8 +126,10 @@ int cmd_validate(const struct pl_cli *cli)
 		(void)pl_fail(&err, PL_ERR_NOMEM, NULL, "out of memory");
 		return pl_cli_fail(&err);
 	}
-	const struct pl_validate_options o = {.leave_out = pl_cli_text(cli, "leave-out")};
-	int rc = pl_validate_with(a, cli->words[0], &o, &v, &err);
+	const char *calibration = pl_cli_text(cli, "calibration");
+	struct pl_validate_options o = {.leave_out = pl_cli_text(cli, "leave-out")};
+	int rc = calibration ? pl_constants_load(a, calibration, &o.constants, &err) : 0;
+	rc = rc ? rc : pl_validate_with(a, cli->words[0], &o, &v, &err);
 	if (!rc && rows)
 		rc = pl_validation_write_rows(v, rows, &err);
 	if (rc)

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <plimsoll/calibrate.h>
 #include <plimsoll/plan.h>
 #include <plimsoll/probe.h>
 #include <plimsoll/source.h>
@@ -116,6 +117,40 @@ static int read_params(struct pl_plan_job *j)
 	return rc ? rc : tensor_split(j, p->tensor_split);
 }
 
+/* "nvme4", "sata" … as data/links.csv has them. */
+static int disk(struct pl_plan_job *j)
+{
+	static const struct {
+		const char *word;
+		double bytes_per_s;
+	} classes[] = {{"nvme3", 3.5e9}, {"nvme4", 7e9}, {"nvme5", 14e9}, {"sata", 0.55e9}, {"hdd", 0.18e9}, {"nfs10g", 1e9}, {"usb", 1e9}};
+	const char *text = pl_cli_text(j->cli, "disk");
+	for (size_t i = 0; text && i < sizeof classes / sizeof *classes; i++)
+		if (!strcmp(text, classes[i].word))
+			j->req.disk_bytes_per_s = classes[i].bytes_per_s;
+	return 0;
+}
+
+static int constants(struct pl_plan_job *j)
+{
+	const char *path = pl_cli_text(j->cli, "calibration");
+	return path ? pl_constants_load(j->a, path, &j->req.constants, &j->err) : 0;
+}
+
+/* What speed is asked for. */
+static int read_question(struct pl_plan_job *j)
+{
+	const struct pl_cli *c = j->cli;
+	struct pl_speed_question *q = &j->req.question;
+	q->prompt_tokens = pl_cli_number(c, "prompt-tokens", 512);
+	q->depth_tokens = pl_cli_number(c, "depth", 0);
+	q->draft_tokens = pl_cli_number(c, "speculate", 0);
+	q->acceptance_length = pl_cli_number(c, "acceptance", 0);
+	j->req.power_limit_w = pl_cli_number(c, "power-limit", 0);
+	int rc = disk(j);
+	return rc ? rc : constants(j);
+}
+
 static bool is_record(const char *on)
 {
 	size_t len = strlen(on);
@@ -176,7 +211,8 @@ int pl_plan_job_init(struct pl_plan_job *j, const struct pl_cli *cli, const char
 
 int pl_plan_job_make(struct pl_plan_job *j, const struct pl_plan **ret_plan)
 {
-	int rc = pl_plan_make(j->a, &j->req, ret_plan, &j->err);
+	int rc = read_question(j);
+	rc = rc ? rc : pl_plan_make(j->a, &j->req, ret_plan, &j->err);
 	if (!rc && !j->cli->json)
 		for (const struct pl_note *n = j->probe_notes; n; n = n->next)
 			(void)fprintf(stderr, "plimsoll: %s\n", n->text);

@@ -160,3 +160,88 @@ int pl_constants_write(const struct pl_constants *c, const char *path, struct pl
 	pl_arena_free(a);
 	return bad ? pl_fail(err, PL_ERR_IO, path, "the file cannot be written: %s", strerror(errno)) : 0;
 }
+
+/* ---- in ----------------------------------------------------------------------------------------------------------------------- */
+
+static int find_name(const char *(*name)(int), int n, const char *text)
+{
+	for (int i = 0; i < n; i++)
+		if (!strcmp(name(i), text))
+			return i;
+	return -1;
+}
+
+static const char *class_at(int i)
+{
+	return pl_class_name((enum pl_answer_class)i);
+}
+
+static double cell_number(const char *text)
+{
+	char *end;
+	double n = strtod(text, &end);
+	return end == text || *end || !isfinite(n) ? NAN : n;
+}
+
+static int read_row(struct pl_constants *c, struct pl_effect *effects, const char *const *cells, const char *path, uint32_t line, struct pl_err *err)
+{
+	double value = cell_number(cells[4]), spread = cell_number(cells[5]);
+	uint32_t key;
+	if (isnan(value) || isnan(spread) || fabs(value) > 20)
+		return pl_fail(err, PL_ERR_FORMAT, path, "row %u: '%.20s' and '%.20s' are no numbers of a constant", line, cells[4], cells[5]);
+	if (!strcmp(cells[0], "effect")) {
+		if (!pl_effect_parse(cells[1], cells[2], cells[3], &key))
+			return pl_fail(err, PL_ERR_FORMAT, path, "row %u: there is no constant '%.30s' of %.20s '%.60s'", line, cells[1], cells[2], cells[3]);
+		effects[c->n_effects++] = (struct pl_effect){key, (float)value, (float)spread, (uint32_t)fmax(0, cell_number(cells[6]))};
+		return 0;
+	}
+	int class = find_name(class_at, PL_CLASS_COUNT, cells[1]), kin = atoi(cells[3]);
+	if (strcmp(cells[0], "interval") != 0 || class < 0 || kin < 0 || kin > PL_KIN_NONE)
+		return pl_fail(err, PL_ERR_FORMAT, path, "row %u: '%.30s' is neither effect nor interval of a class", line, cells[0]);
+	c->spread[class][kin] = (struct pl_spread){value, spread};
+	return 0;
+}
+
+static int by_effect(const void *x, const void *y)
+{
+	const struct pl_effect *a = x, *b = y;
+	return a->key < b->key ? -1 : a->key > b->key;
+}
+
+int pl_constants_load(struct pl_arena *a, const char *path, const struct pl_constants **ret, struct pl_err *err)
+{
+	static const char *const columns[] = {"kind", "name", "scope", "context", "value", "spread", "n_devices"};
+	const struct pl_constants *shipped = pl_constants_shipped();
+	const struct pl_table *t;
+	int at[7];
+	int rc = pl_table_load(a, path, &t, err);
+	for (int i = 0; i < 7 && !rc; i++)
+		if ((at[i] = pl_table_column(t, columns[i])) < 0)
+			rc = pl_fail(err, PL_ERR_FORMAT, path, "the table has no column '%s'", columns[i]);
+	if (rc)
+		return rc;
+	struct pl_constants *c = PL_NEW(a, struct pl_constants);
+	struct pl_effect *e = PL_NEW_N(a, struct pl_effect, (uint64_t)t->n_rows + shipped->n_effects + 1);
+	if (!c || !e)
+		return pl_fail(err, PL_ERR_NOMEM, path, "out of memory");
+	memcpy(c->spread, shipped->spread, sizeof c->spread);
+	for (uint32_t r = 0; r < t->n_rows && !rc; r++) {
+		const char *cells[7];
+		for (int i = 0; i < 7; i++)
+			cells[i] = t->rows[r].cells[at[i]];
+		rc = read_row(c, e, cells, path, r + 1, err);
+	}
+	if (rc)
+		return rc;
+	uint32_t own = c->n_effects;
+	qsort(e, own, sizeof *e, by_effect);
+	c->effects = e;
+	for (uint32_t i = 0; i < shipped->n_effects; i++) {
+		struct pl_constants mine = {.effects = e, .n_effects = own};
+		if (!pl_effect_find(&mine, shipped->effects[i].key))
+			e[c->n_effects++] = shipped->effects[i];
+	}
+	qsort(e, c->n_effects, sizeof *e, by_effect);
+	*ret = c;
+	return 0;
+}

@@ -68,8 +68,8 @@ struct program {
 /* First match wins. */
 static const struct program programs[] = {
     {"ktransformers", NULL}, {"t-mac", NULL}, {"vllm-mlx", "mlx"}, {"mlx", "mlx"}, {"mlc", "mlc"}, {"ik_llama", "ik_llama.cpp"},
-    {"llama", "llama.cpp"}, {"lm-studio", "llama.cpp"}, {"unsloth-studio", "llama.cpp"}, {"ollama", "llama.cpp"},
-    {"exllama", "exllama"}, {"vllm", "vllm"}, {"sglang", "sglang"}, {"gpt-fast", "transformers"}, {"omlx", "mlx"},
+    {"exllamav3", "exllamav3"}, {"exllama", "exllama"}, {"llama", "llama.cpp"}, {"lm-studio", "llama.cpp"}, {"unsloth-studio", "llama.cpp"}, {"ollama", "llama.cpp"},
+    {"vllm", "vllm"}, {"sglang", "sglang"}, {"gpt-fast", "transformers"}, {"omlx", "mlx"},
 };
 
 static const char *engine_of(struct pl_vrow *r)
@@ -214,7 +214,10 @@ static void fill_params(struct pl_vrow *r, const struct pl_local_case *c, const 
 	if (!llama && hw->n_devices > 1 && (tensor || !strcmp(engine, "vllm") || !strcmp(engine, "mlc") || !strcmp(engine, "sglang")))
 		p->tensor_parallel = hw->n_devices;
 	if (llama && tensor && hw->n_devices > 1)
-		p->split_mode = PL_SPLIT_ROW;
+		p->tensor_parallel = hw->n_devices; /* --split-mode tensor */
+	/* --n-gpu-layers 99 and nothing about the CPU: everything is on the GPUs */
+	if (!strcmp(engine, "llama.cpp") && p->n_gpu_layers >= 99)
+		p->n_cpu_moe = 0;
 	if (strcasestr(notes, "exps=CPU") || strcasestr(notes, "experts on CPU") || strcasestr(notes, "cpu-moe"))
 		p->n_cpu_moe = 9999;
 }
@@ -234,13 +237,18 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, const struct pl
                    struct pl_layout *ret, struct pl_err *err)
 {
 	const struct pl_engine *e;
-	if (!strstr(engine, "llama.cpp") || pl_engine_find("llama.cpp", &e, err)) {
+	if (!strstr(engine, "llama.cpp") || p->tensor_parallel > 1 || pl_engine_find("llama.cpp", &e, err)) {
 		even_layout(a, m, hw, p, ret);
 		return 0;
 	}
 	if (p->n_cpu_moe > (int32_t)m->n_layers)
 		p->n_cpu_moe = (int32_t)m->n_layers;
-	return e->layout(a, m, hw, p, ret, err);
+	int rc = e->layout(a, m, hw, p, ret, err);
+	/* weights of a stated size may be smaller than the precision's; unified memory and drivers that spill are others' business */
+	if (!rc && !ret->fits && p->n_gpu_layers >= 99 && !p->n_cpu_moe && hw->n_devices && !hw->devices[0].unified_memory &&
+	    ret->missing_bytes > hw->devices[0].total_bytes / 4)
+		return pl_fail(err, PL_ERR_RANGE, m->name, "it does not fit in the GPUs as stated: the driver pages over PCIe");
+	return rc;
 }
 
 /* When a build of llama.cpp was made: its numbers run with the commits (b1 2023-03, b3000 2024-05, b6000 2025-07, b9200 2026-05). */
@@ -364,6 +372,11 @@ static const struct pl_model *model_of(struct pl_local_reader *x, struct pl_vrow
 	c->size_stated = !isnan(gib);
 	c->family = lasting(x, m->n_params_active < m->n_params * 9 / 10 ? "moe" : "dense");
 	*ret_weight_bytes = c->size_stated ? gib * 0x1p30 : bits > 0 ? (double)m->n_params * bits / 8 : 0;
+	if (c->size_stated && *ret_weight_bytes < (double)m->weight_bytes / 1.6) { /* "F16" of a model published in 4 bits */
+		const struct pl_model *native = pl_vrow_model(r, row->id, NULL);
+		if (native && native->weight_bytes < m->weight_bytes)
+			m = native;
+	}
 	if (c->size_stated && (*ret_weight_bytes > 3 * (double)m->weight_bytes || *ret_weight_bytes < (double)m->weight_bytes / 3)) {
 		pl_vrow_reason(r, "%g GiB are no size of %s in %s", gib, row->id, quant);
 		return NULL;
@@ -395,6 +408,10 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 	}
 	struct pl_params p;
 	fill_params(r, &c, hw, engine, &p);
+	if (backend == PL_BACKEND_CPU)
+		p.n_gpu_layers = 0;
+	if (backend == PL_BACKEND_METAL && p.n_gpu_layers == 1)
+		p.n_gpu_layers = 9999; /* until 2024 any number meant all layers on Metal */
 	const char *key = pl_arena_printf(r->a, "%s|%s|%s|%s|%d|%d|%d|%u|%d|%d|%llu|%.0f|%s|%u|%.0f|%d|%d", c.model, c.quant, line, engine, backend, p.n_gpu_layers,
 	                                  p.n_cpu_moe, p.n_ubatch, p.type_k, p.split_mode, (unsigned long long)(p.n_ctx_tokens >> 13), weight_bytes,
 	                                  pl_vrow_text(r, "threads"), p.n_seq, floor(4 * age_of(r, engine)),
@@ -404,6 +421,10 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 		return false;
 	if (pl_speed_unknown(c.speed)) {
 		pl_vrow_reason(r, "%s", pl_speed_unknown(c.speed));
+		return false;
+	}
+	if (c.speed->ram_assumed) {
+		pl_vrow_reason(r, "part of the work is the CPU's, and the row does not say how fast its memory is");
 		return false;
 	}
 	bool prefill = c.kind == PL_LOCAL_PREFILL;

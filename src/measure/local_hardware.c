@@ -7,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include <plimsoll/catalog.h>
+
 #include "measure/local_case.h"
 
 enum { NAME = 160 };
@@ -58,7 +60,18 @@ static bool one_gpu(const char *text, const struct pl_gpu **ret)
 	(void)snprintf(size, sizeof size, "%s", name);
 	cut("[0-9]+ ?(gb|g|gib)( |$)", size);
 	trim(size);
-	return try_name(size, ret) || try_name(inside, ret);
+	if (try_name(size, ret) || try_name(inside, ret))
+		return true;
+	bool pcie = strcasestr(text, "pcie") != NULL, nvl = pcie && strcasestr(text, "h200");
+	cut("sxm[0-9]*|pcie", size); /* "NVIDIA A100 80GB PCIe": form and memory in the catalogue's order */
+	trim(size);
+	regmatch_t m[2];
+	long gib = find("([0-9]+) ?gb", text, m, 2) ? strtol(text + m[1].rm_so, NULL, 10) : 80;
+	(void)snprintf(name, sizeof name, "%.120s-%s-%ld", size, nvl ? "nvl" : pcie ? "pcie" : "sxm", gib);
+	if (try_name(name, ret))
+		return true;
+	(void)snprintf(name, sizeof name, "%.120s-%s", size, nvl ? "nvl" : pcie ? "pcie" : "sxm");
+	return try_name(name, ret) || try_name(size, ret);
 }
 
 /* "RTX 3060 Ti 8GB + RTX 3080 Ti 12GB", "2× RTX 3090 + 3090 Ti 24GB": parts with their counts. */
@@ -133,6 +146,30 @@ static const char *cpu_name(struct pl_vrow *r, const char *text)
 	return pl_arena_strdup(r->a, name);
 }
 
+/* "Ryzen-7950X", "i9-13900HK (laptop)": the platform whose example carries the same model number. */
+static const char *known_platform(const char *text)
+{
+	uint32_t n;
+	const struct pl_host_platform *hosts = pl_catalog_hosts(&n);
+	for (uint32_t i = n; i-- > 0;) {
+		regmatch_t m[1];
+		if (find("[0-9]{4,5}[a-z]*|N[0-9]{3}|Pi [0-9]|A192|258V|CP8180", hosts[i].example_cpu, m, 1)) {
+			char number[32];
+			(void)snprintf(number, sizeof number, "%.*s", (int)(m[0].rm_eo - m[0].rm_so), hosts[i].example_cpu + m[0].rm_so);
+			if (strcasestr(text, number))
+				return hosts[i].example_cpu;
+		}
+	}
+	return NULL;
+}
+
+/* Cores that a name or a remark tells: "96-Core", "(64 core, single socket)". */
+static long cores_in(const char *text)
+{
+	regmatch_t m[2];
+	return find("([0-9]+)[- ]cores?", text, m, 2) ? strtol(text + m[1].rm_so, NULL, 10) : 0;
+}
+
 static bool is_blank(const char *s)
 {
 	return !*s || !strcasecmp(s, "unknown");
@@ -152,11 +189,19 @@ const char *pl_local_machine_line(struct pl_vrow *r, uint32_t *ret_n_gpu, const 
 		pl_vrow_reason(r, "the row names neither GPU nor CPU");
 		return NULL;
 	}
+	const struct pl_gpu *unified;
+	if (cpu_only && one_gpu(cpu, &unified) && unified->unified_memory) { /* the CPU of a part whose memory the catalogue knows */
+		line = unified->id;
+		*ret_device = unified->id;
+	}
 	double gib = ram_gib(ram);
 	line = pl_arena_printf(r->a, "%s, ram %gGiB%s", line, gib >= 1 ? gib : assumed_ram_gib, ram_speed(r, ram));
 	if (!is_blank(cpu)) {
-		const char *name = cpu_name(r, cpu);
+		const char *platform = known_platform(cpu), *name = platform ? platform : cpu_name(r, cpu);
+		long cores = cores_in(cpu);
 		line = *name ? pl_arena_printf(r->a, "%s, cpu %s", line, name) : line;
+		if (cores >= 2 && cores <= 512)
+			line = pl_arena_printf(r->a, "%s, cores %ld", line, cores);
 		if (!*ret_device)
 			*ret_device = name;
 	}

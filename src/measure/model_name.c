@@ -166,6 +166,7 @@ static double version_after(const struct parsed *p, int i)
 static double shared_words(const struct entry *e, const struct parsed *asked, bool *ret_family)
 {
 	double score = 0;
+	bool arch = !strcasecmp(asked->first, e->arch);
 	for (uint32_t i = 0; i < asked->n_words; i++) {
 		const char *w = asked->words[i];
 		int at = index_of(&e->name, w);
@@ -177,7 +178,7 @@ static double shared_words(const struct entry *e, const struct parsed *asked, bo
 			score += at >= 0 ? 1 : -3;
 		} else if (at >= 0 && strlen(w) > 2) {
 			double va = version_after(asked, (int)i), ve = version_after(&e->name, at);
-			if (va > 0 && ve > 0 && floor(va) != floor(ve))
+			if (va > 0 && ve > 0 && floor(va) != floor(ve) && !arch)
 				return -1e9;
 			score += 4 - (va > 0 && !(ve > 0) ? 3 : 0);
 			*ret_family = true;

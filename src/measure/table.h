@@ -29,6 +29,8 @@ struct pl_table {
  * trimmed; two of the same name are an error, and so is a table without a header. Everything lives in a. */
 int pl_table_read(struct pl_arena *a, const char *name, const char *text, size_t len, const struct pl_table **ret,
                   struct pl_err *err) PL_MUST_CHECK;
+/* The same from a file (validate.c). */
+int pl_table_load(struct pl_arena *a, const char *path, const struct pl_table **ret, struct pl_err *err) PL_MUST_CHECK;
 /* Index of a column, -1 when there is none. */
 int pl_table_column(const struct pl_table *t, const char *column);
 

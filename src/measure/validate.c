@@ -147,7 +147,7 @@ static int one_row(struct pl_validator *v, uint32_t index, struct pl_err *err)
 	return pl_arena_failed(v->a) ? pl_fail(err, PL_ERR_NOMEM, v->table->name, "out of memory in row %u", index + 1) : 0;
 }
 
-static int read_file(struct pl_arena *a, const char *path, const struct pl_table **ret, struct pl_err *err)
+int pl_table_load(struct pl_arena *a, const char *path, const struct pl_table **ret, struct pl_err *err)
 {
 	char *text;
 	size_t len;
@@ -161,7 +161,7 @@ int pl_validator_open(struct pl_arena *a, const char *path, struct pl_validator 
 	if (!v)
 		return pl_fail(err, PL_ERR_NOMEM, path, "out of memory");
 	v->a = a;
-	int rc = read_file(a, path, &v->table, err);
+	int rc = pl_table_load(a, path, &v->table, err);
 	if (!rc)
 		rc = find_kind(v->table, &v->kind, err);
 	if (rc)

@@ -41,4 +41,7 @@ int pl_suggest(struct pl_arena *a, const struct pl_trial *asked, struct pl_plan 
 /* A sentence on what lives where (plan/placement.c). */
 const char *pl_placement_text(struct pl_arena *a, const struct pl_trial *t, const struct pl_outcome *o);
 
+/* Speed of a plan whose layout stands (plan/speed.c). */
+int pl_plan_speed(struct pl_arena *a, const struct pl_plan_request *req, struct pl_plan *plan, struct pl_err *err) PL_MUST_CHECK;
+
 #endif

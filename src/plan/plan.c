@@ -139,6 +139,8 @@ int pl_plan_make(struct pl_arena *a, const struct pl_plan_request *req, const st
 	if (!req->no_suggestions) {
 		find_limits(&asked, now.verdict, plan);
 		rc = pl_suggest(a, &asked, plan, err);
+		if (!rc)
+			rc = pl_plan_speed(a, req, plan, err);
 	}
 	if (!rc)
 		rc = launch_line(a, req, &t, plan, err);

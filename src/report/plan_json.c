@@ -253,6 +253,7 @@ struct json_t *pl_report_plan_json(const struct pl_plan *p)
 	put(o, "placement", text(p->placement));
 	put(o, "memory", memory(p));
 	put(o, "limits", limits(p));
+	put(o, "speed", pl_report_speed_json(p));
 	put(o, "kv_bytes_per_token", size(p->layout.kv_bytes_per_token));
 	put(o, "kv_cache_tokens", maybe(p->layout.kv_cache_tokens));
 	put(o, "num_gpu_blocks", maybe(p->layout.num_gpu_blocks));

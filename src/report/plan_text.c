@@ -352,6 +352,7 @@ void pl_report_plan_text(FILE *out, const struct pl_plan *p, const struct pl_sty
 	bars(out, p, style);
 	table(out, p, style);
 	facts(out, p);
+	pl_report_speed_text(out, p);
 	advice(out, p, style);
 	notes(out, p, style);
 	if (!p->argv.n_words)

@@ -19,6 +19,9 @@ struct pl_style {
 
 /* The plan on one screen. Write errors stay in ferror(out). */
 void pl_report_plan_text(FILE *out, const struct pl_plan *plan, const struct pl_style *style);
+/* Its speed, as text and as the JSON of the schema's "speed"; part of the two above. */
+void pl_report_speed_text(FILE *out, const struct pl_plan *plan);
+struct json_t *pl_report_speed_json(const struct pl_plan *plan);
 /* The plan by docs/plan.schema.json; NULL when out of memory. The caller owns it (json_decref). */
 struct json_t *pl_report_plan_json(const struct pl_plan *plan);
 /* A load's result as JSON (docs/json.md), owned by the caller; its line of a table, and remarks, from that JSON. */

@@ -91,25 +91,59 @@ double pl_decode_s(const struct pl_speed *s, double seqs, double depth, double d
 	return ret->total_s + draft;
 }
 
+static struct pl_estimate watts(const struct pl_speed *s, const struct pl_step_cost *step, bool prefill)
+{
+	/* Board power of one workload differs by a fifth between cards and hosts. */
+	const double power_ln = 0.2;
+	double w = pl_speed_watts(s, step, prefill);
+	return (struct pl_estimate){w, w * exp(-power_ln), w * exp(power_ln)};
+}
+
+static void answer_power(const struct pl_speed *s, struct pl_speed_answer *ret)
+{
+	ret->idle_w = watts(s, NULL, false);
+	ret->decode_w = watts(s, &ret->decode, false);
+	ret->prefill_w = watts(s, &ret->prefill, true);
+	ret->tokens_per_joule = (struct pl_estimate){ret->aggregate_tok_s.median / ret->decode_w.median,
+	                                             ret->aggregate_tok_s.low / ret->decode_w.high,
+	                                             ret->aggregate_tok_s.high / ret->decode_w.low};
+}
+
+static void nothing_known(struct pl_speed_answer *ret)
+{
+	struct pl_estimate nan = {NAN, NAN, NAN}, *all[] = {&ret->ttft_s, &ret->prefill_tok_s, &ret->decode_tok_s, &ret->decode_at_depth_tok_s,
+	                                                    &ret->aggregate_tok_s, &ret->decode_w, &ret->prefill_w, &ret->idle_w,
+	                                                    &ret->tokens_per_joule};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		*all[i] = nan;
+}
+
+static struct pl_estimate decode_rate(const struct pl_speed *s, const struct pl_speed_question *q, double n, double depth, double *ret_yield,
+                                      struct pl_step_cost *ret)
+{
+	double step = pl_decode_s(s, n / s->n_replicas, depth, q->draft_tokens, q->acceptance_length, ret_yield, ret);
+	return with_interval(s, n * *ret_yield / step, false, false);
+}
+
 int pl_speed_answer(struct pl_arena *a, const struct pl_speed *s, const struct pl_speed_question *q,
                     struct pl_speed_answer *ret, struct pl_err *err)
 {
 	double prompt = q->prompt_tokens > 0 ? q->prompt_tokens : 512, n = q->concurrency > 1 ? q->concurrency : 1;
-	struct pl_step_cost one;
 	*ret = (struct pl_speed_answer){.unknown = s->unknown, .kinship = s->kinship, .kin_text = s->kin_text, .acceptance_length = 1};
+	if (s->unknown) {
+		nothing_known(ret);
+		return 0;
+	}
 	double prefill = pl_prompt_s(s, prompt, q->depth_tokens, &ret->prefill);
 	ret->ttft_s = with_interval(s, prefill + s->request_s, true, true);
 	ret->prefill_tok_s = with_interval(s, prompt / prefill, true, false);
-	struct pl_batch b = {.decode_seqs = 1};
-	pl_step(s, &b, &one);
-	ret->decode_tok_s = with_interval(s, 1 / one.total_s, false, false);
-	b.decode_depth_tokens = q->depth_tokens;
-	pl_step(s, &b, &one);
-	ret->decode_at_depth_tok_s = with_interval(s, 1 / one.total_s, false, false);
-	b.decode_seqs = n / s->n_replicas;
-	pl_step(s, &b, &ret->decode);
-	ret->aggregate_tok_s = with_interval(s, n / ret->decode.total_s, false, false);
-	ret->decode_w = ret->prefill_w = ret->idle_w = ret->tokens_per_joule = (struct pl_estimate){NAN, NAN, NAN};
+	ret->decode_tok_s = decode_rate(s, q, 1, 0, &ret->acceptance_length, &ret->decode);
+	ret->decode_at_depth_tok_s = decode_rate(s, q, 1, q->depth_tokens, &ret->acceptance_length, &ret->decode);
+	ret->aggregate_tok_s = decode_rate(s, q, n, q->depth_tokens, &ret->acceptance_length, &ret->decode);
+	answer_power(s, ret);
+	pl_speed_load(s, &s->setup, &ret->load);
+	const char *decode = pl_speed_reason(a, s, &ret->decode, false), *first = pl_speed_reason(a, s, &ret->prefill, true);
+	ret->reason = pl_arena_printf(a, "%s; %s", decode, first);
 	if (pl_arena_failed(a))
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while planning");
 	return 0;

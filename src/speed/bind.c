@@ -33,11 +33,12 @@ static void bind_matrix(const struct binding *g, const struct pl_work *w, struct
 	bool experts = w->kind == PL_TERM_EXPERTS;
 	double read = b->v[PL_F_READ_EFF] * typed(g, w, PL_F_READ_EFF) * (experts ? b->v[PL_F_EXPERT_READ] : 1);
 	double gemm = b->v[PL_F_GEMM_EFF] * typed(g, w, PL_F_GEMM_EFF) * (experts ? b->v[PL_F_EXPERT_GEMM] : 1);
-	t->weights_s = w->streamed ? w->weight_bytes / (w->link_bytes_per_s * b->v[PL_F_PCIE_EFF])
-	                           : w->weight_bytes / (p->bytes_per_s * read);
+	t->weights_s = w->cause == PL_CAUSE_DISK ? w->weight_bytes / w->link_bytes_per_s
+	               : w->streamed             ? w->weight_bytes / (w->link_bytes_per_s * b->v[PL_F_PCIE_EFF])
+	                                         : w->weight_bytes / (p->bytes_per_s * read);
 	t->row_memory_s = w->row_bytes / (p->bytes_per_s * b->v[PL_F_ELEM_EFF]);
-	t->row_compute_s = w->row_flops / (w->peak_flops_per_s * gemm);
-	t->half_rows = b->v[PL_F_GEMM_HALF];
+	t->row_compute_s = w->row_flops > 0 ? w->row_flops / (w->peak_flops_per_s * gemm) : 0;
+	t->half_rows = p->first == PL_SPEED_HOST ? 0 : b->v[PL_F_GEMM_HALF]; /* no tiles to fill on a CPU */
 }
 
 static void bind_message(const struct bound *b, const struct pl_work *w, struct pl_term *t)
@@ -106,10 +107,10 @@ static bool same_context(const struct pl_context *x, const struct pl_context *y)
 	return x->stack == y->stack && x->arch == y->arch && x->device == y->device;
 }
 
-/* Engines get faster: an old build reaches less. */
-static void older(struct bound *b, double years)
+/* Engines get faster on GPUs: an old build reaches less. */
+static void older(struct bound *b, double years, bool host)
 {
-	if (!(years > 0))
+	if (!(years > 0) || host)
 		return;
 	b->v[PL_F_GEMM_EFF] *= pow(b->v[PL_F_GEMM_YEAR], -years);
 	b->v[PL_F_ATTN_EFF] *= pow(b->v[PL_F_ATTN_YEAR], -years);
@@ -131,6 +132,17 @@ static void look_up(const struct pl_speed *s, const struct pl_constants *c, stru
 			ret->v[i][f] = pl_constant(c, (enum pl_family)f, &s->places[i].context, PL_DTYPE_UNKNOWN);
 }
 
+/* Arithmetic of the cores is a constant too, and few cores do not use up the memory's bandwidth. */
+static void few_cores(struct pl_place *p, struct bound *b)
+{
+	double ask = p->cores * b->v[PL_F_CORE_READ];
+	p->peak16_flops_per_s = p->cores * b->v[PL_F_CORE_FLOPS];
+	if (ask < p->bytes_per_s) {
+		b->v[PL_F_READ_EFF] *= ask / p->bytes_per_s;
+		b->v[PL_F_KV_READ_EFF] *= ask / p->bytes_per_s;
+	}
+}
+
 static void bind_places(struct pl_speed *s, struct binding *g, const struct pl_bound_cache *cache)
 {
 	const struct pl_bump *b = g->bump;
@@ -139,11 +151,16 @@ static void bind_places(struct pl_speed *s, struct binding *g, const struct pl_b
 		memcpy(g->places[i].v, cache->v[i], sizeof g->places[i].v);
 		if (b && !b->type && same_context(&b->context, &p->context))
 			g->places[i].v[b->family] *= b->factor;
-		older(&g->places[i], s->age_years);
+		pl_power_cap(p, s->power_limit_w, g->places[i].v);
+		g->places[i].v[PL_F_READ_EFF] *= p->cap_memory;
+		g->places[i].v[PL_F_KV_READ_EFF] *= p->cap_memory;
+		g->places[i].v[PL_F_GEMM_EFF] *= p->cap_compute;
+		g->places[i].v[PL_F_ATTN_EFF] *= p->cap_compute;
+		older(&g->places[i], s->age_years, p->first == PL_SPEED_HOST);
 		if (s->plain_attention)
 			plain_attention(&g->places[i]);
-		if (p->first == PL_SPEED_HOST) /* arithmetic of the cores is a constant too */
-			p->peak16_flops_per_s = p->cores * g->places[i].v[PL_F_CORE_FLOPS];
+		if (p->first == PL_SPEED_HOST)
+			few_cores(p, &g->places[i]);
 	}
 }
 

@@ -79,6 +79,17 @@ static void ranks(struct pl_compile *c)
 	}
 }
 
+/* A mapped file larger than RAM: what cannot stay is read again. */
+static void paging(struct pl_compile *c)
+{
+	const struct pl_host_use *h = &c->l->host;
+	double ram = c->hw->ram_bytes.known ? (double)c->hw->ram_bytes.value : 0, all = (double)h->use.model_bytes;
+	double over = (double)h->rest_bytes - ram;
+	c->disk_bytes_per_s = pl_mapped_bytes_per_s(c->s->setup.disk_bytes_per_s);
+	if (ram > 0 && all > 0 && over > 0 && h->mapped_bytes)
+		c->paged_frac = over < all ? over / all : 1;
+}
+
 /* A rank's group is one place: its devices work at the same time. */
 static void widen_places(struct pl_compile *c)
 {
@@ -152,6 +163,7 @@ int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, con
 		return pl_fail(err, PL_ERR_NOMEM, setup->model->name, "out of memory while planning");
 	s->setup = *setup;
 	s->age_years = setup->age_years;
+	s->power_limit_w = setup->power_limit_w;
 	s->plain_attention = setup->params->flash_attn == 0;
 	s->constants = setup->constants ? setup->constants : pl_constants_shipped();
 	struct pl_compile c = {.a = a, .m = setup->model, .hw = setup->machine, .p = setup->params, .l = setup->layout, .s = s,
@@ -161,6 +173,7 @@ int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, con
 	c.activation_bytes = c.llama ? 4 : 2;
 	s->weight_bytes = setup->weight_bytes > 0 ? setup->weight_bytes : own_bytes(c.m);
 	c.scale_bytes = s->weight_bytes / own_bytes(c.m);
+	paging(&c);
 	ranks(&c);
 	c.streams = c.llama && has_gpu_layers(&c) && !c.p->no_op_offload && !c.hw->devices[0].unified_memory;
 	s->n_ubatch = c.llama ? c.p->n_ubatch : c.p->max_num_batched_tokens;

@@ -16,6 +16,8 @@ struct pl_compile {
 	struct pl_work *work;
 	uint32_t n_work, cap_work;
 	double scale_bytes;     /* stated size over the model's own */
+	double paged_frac;      /* of the weights in RAM, what does not fit there and comes from disk each time */
+	double disk_bytes_per_s; /* as page faults reach it */
 	double activation_bytes; /* of one value between operations: 4 llama.cpp, 2 others */
 	int16_t host_place;     /* -1 until something is computed there */
 	int16_t device_place[PL_MAX_DEVICES];
@@ -37,8 +39,6 @@ void pl_measured_add(struct pl_compile *c, const struct pl_term *t, enum pl_fami
 uint32_t pl_place_of(struct pl_compile *c, int device);
 /* The peak a matrix of this type is multiplied at. */
 double pl_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type);
-/* One direction of the slot of a device. */
-double pl_pcie_bytes_per_s(const struct pl_device *d);
 
 /* speed/ops.c: work of one operation. */
 void pl_op_work(struct pl_compile *c, const struct pl_op *op);

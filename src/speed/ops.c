@@ -98,8 +98,22 @@ static enum pl_cause cause_of(const struct pl_tensor *t, enum pl_op_kind kind)
 enum { OFFLOAD_MIN_ROWS = 32 };
 static const double forever = 1e18;
 
+/* Weights beyond RAM are read again each time: the page cache keeps as much of them as it can. */
+static void add_paged(struct pl_compile *c, const struct pl_work *of)
+{
+	struct pl_work w = *of;
+	w.cause = PL_CAUSE_DISK;
+	w.streamed = true;
+	w.weight_bytes *= c->paged_frac;
+	w.row_bytes = w.row_flops = w.launches = 0;
+	w.link_bytes_per_s = c->disk_bytes_per_s;
+	pl_work_add(c, &w);
+}
+
 static void add_maybe_streamed(struct pl_compile *c, struct pl_work *w)
 {
+	if (c->paged_frac > 0 && c->s->places[w->place].first == PL_SPEED_HOST)
+		add_paged(c, w);
 	if (!c->streams || c->s->places[w->place].first != PL_SPEED_HOST) {
 		pl_work_add(c, w);
 		return;

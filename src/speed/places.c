@@ -9,7 +9,7 @@
 
 /* RAM when nobody says how fast: two channels of DDR4-3200, the commonest board. */
 static const double assumed_ram_bytes_per_s = 51.2e9;
-enum { ASSUMED_CORES = 8 };
+static const double bytes_per_s_of_core = 7e9;
 
 static double known_or(double x, double otherwise)
 {
@@ -90,7 +90,6 @@ static void make_host(struct pl_compile *c, uint32_t place)
 	struct pl_place *p = &c->s->places[place];
 	const struct pl_machine *hw = c->hw;
 	const char *engine = c->s->setup.engine ? c->s->setup.engine->id : "llama.cpp";
-	uint32_t cores = c->s->setup.cpu_threads ? c->s->setup.cpu_threads : hw->cpu_cores;
 	p->first = PL_SPEED_HOST;
 	p->n = 1;
 	p->context.stack = PL_STACK_UNKNOWN;
@@ -106,7 +105,10 @@ static void make_host(struct pl_compile *c, uint32_t place)
 		p->bytes_per_s = assumed_ram_bytes_per_s;
 		c->s->ram_assumed = true;
 	}
-	p->cores = cores ? cores : ASSUMED_CORES;
+	/* servers and desktops alike have a core for every 7 GB/s or so */
+	p->cores = hw->cpu_cores ? hw->cpu_cores : fmin(fmax(p->bytes_per_s / bytes_per_s_of_core, 4), 192);
+	if (c->s->setup.cpu_threads) /* more threads than cores do not help */
+		p->cores = fmin(p->cores, c->s->setup.cpu_threads);
 	p->peak16_flops_per_s = p->peak8_flops_per_s = p->peak4_flops_per_s = p->peak_fp8_flops_per_s = 1; /* set when bound */
 }
 

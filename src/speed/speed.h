@@ -79,6 +79,7 @@ struct pl_place {
 	double bytes_per_s, peak16_flops_per_s, peak8_flops_per_s, peak4_flops_per_s, peak_fp8_flops_per_s;
 	double power_w, idle_w; /* of one device */
 	double cores;           /* of the CPU */
+	double cap_memory, cap_compute; /* what a power cap leaves of bandwidth and arithmetic; 0: 1 */
 };
 
 struct pl_speed {
@@ -95,7 +96,7 @@ struct pl_speed {
 	bool plain_attention;    /* flash kernels are off */
 	bool pipelined_prefill;  /* passes overlap over the stages */
 	uint32_t n_replicas;     /* data parallel */
-	double request_s, age_years;
+	double request_s, age_years, power_limit_w;
 	double weight_bytes;
 	bool ram_assumed;        /* nobody says how fast the RAM is */
 	enum pl_kinship kinship;
@@ -128,5 +129,14 @@ double pl_prompt_s(const struct pl_speed *s, double tokens, double past, struct 
 double pl_decode_s(const struct pl_speed *s, double seqs, double depth, double draft_tokens, double acceptance_length, double *ret_yield,
                    struct pl_step_cost *ret);
 enum pl_answer_class pl_speed_class(const struct pl_speed *s, bool prefill);
+/* speed/power.c: cap_* of a place under a cap, by its constants; watts of all GPUs in a step (NULL: idle), NAN unknown. */
+void pl_power_cap(struct pl_place *p, double cap_w, const double *families);
+double pl_speed_watts(const struct pl_speed *s, const struct pl_step_cost *step, bool prefill);
+/* speed/load.c: bytes a second of a mapped file (disk 0: assumed). */
+double pl_mapped_bytes_per_s(double disk_bytes_per_s);
+void pl_speed_load(const struct pl_speed *s, const struct pl_speed_setup *setup, struct pl_load_answer *ret);
+double pl_pcie_bytes_per_s(const struct pl_device *d);
+/* speed/reason.c */
+const char *pl_speed_reason(struct pl_arena *a, const struct pl_speed *s, const struct pl_step_cost *c, bool prefill);
 
 #endif

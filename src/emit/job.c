@@ -140,7 +140,8 @@ static bool is_file(const struct pl_emit_job *j, uint32_t i)
 {
 	const char *const *w = j->plan->argv.words;
 	bool path = w[i][0] == '/' || !strncmp(w[i], "./", 2) || !strncmp(w[i], "../", 3);
-	return (i && names_file(w[i - 1])) || (path && j->plan->model->format != PL_FORMAT_CONFIG);
+	bool module = i == 2 && !strcmp(w[1], "-m") && !strncmp(w[0], "python", 6); /* python3 -m sglang.launch_server */
+	return (i && names_file(w[i - 1]) && !module) || (path && j->plan->model->format != PL_FORMAT_CONFIG);
 }
 
 static const char *absolute(struct pl_emit_job *j, const char *path)

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "engine/serving.h"
+#include "memory/step.h"
 
 /* RAM of the processes: one a rank (PyTorch, CUDA libraries, pinned buffers) and the server with its scheduler. Assumed, as
  * for vLLM. */
@@ -127,37 +128,13 @@ uint64_t sv_visible(const struct pl_device *d)
 	return pl_sat_sub(d->total_bytes, (UINT64_C(330) << 20) + d->total_bytes / 400);
 }
 
-/* Three rows of the hidden state beside the widest inner tensors, gate and up with their product: 6 × (hidden + intermediate)
- * bytes a token, as measured for a 16-bit model on one rank (2.06 of 2.07 and 2.99 of 2.99 GiB). */
-static uint64_t ffn_width(const struct pl_layer *l, const struct sv_place *pl, uint64_t h)
-{
-	uint64_t dense = pl_ceil_div(pl_max_u64(l->n_ff, l->n_ff_shared), pl->tp);
-	uint64_t inner = l->ffn == PL_FFN_PLAIN ? 2 * dense : 3 * dense;
-	if (l->ffn == PL_FFN_MOE) { /* outputs of the first matrix and of the second share a buffer; the activated half its own */
-		uint64_t wide = pl_ceil_div(l->n_ff_expert, pl->tp / pl->expert_ranks);
-		inner = pl_max_u64(inner, pl_sat_mul(l->n_expert_used, pl_max_u64(2 * wide, h) + wide));
-	}
-	return inner;
-}
-
-static uint64_t mixer_width(const struct pl_layer *l, uint32_t tp)
-{
-	uint64_t heads = pl_ceil_div(l->n_head, tp), kv = l->n_head_kv > tp ? pl_ceil_div(l->n_head_kv, tp) : 1, inner = 0;
-	if (l->attn == PL_ATTN_GQA) /* fused projection, rotated queries and keys, output */
-		inner = 2 * (heads + kv) * l->d_k + (heads + kv) * l->d_v + (l->q_gated ? heads * l->d_k : 0);
-	if (l->attn == PL_ATTN_MLA) /* prompts expand the latent rows into keys and values of every head */
-		inner = heads * (2ull * l->d_k + l->d_nope + 2ull * l->d_v) + l->q_lora + l->kv_lora + l->d_rope;
-	if (l->rec != PL_REC_NONE)
-		inner = pl_max_u64(inner, 4 * pl_ceil_div(pl_max_u64(l->d_inner, (uint64_t)l->rec_heads * l->rec_d_v), tp));
-	return inner;
-}
-
 uint64_t sv_forward_bytes(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s, uint64_t n)
 {
 	uint64_t most = 0, h = j->m->n_embd;
 	for (uint32_t i = s->first_layer; i < s->end_layer; i++) {
 		const struct pl_layer *l = &j->m->layers[i];
-		most = pl_max_u64(most, pl_max_u64(ffn_width(l, pl, h), mixer_width(l, pl->tp / pl->attn_groups)));
+		most = pl_max_u64(most, pl_max_u64(pl_step_ffn_width(l, h, pl->tp, pl->tp / pl->expert_ranks),
+		                                   pl_step_mixer_width(l, pl->tp / pl->attn_groups)));
 	}
 	return pl_sat_mul(pl_sat_mul(2, pl_sat_add(3 * h, most)), n);
 }
@@ -433,4 +410,11 @@ int sv_layout(const struct sv_job *j, const struct sv_answer *x, struct pl_layou
 	out.max_concurrency = (double)out.kv_cache_tokens.value / (double)j->n_ctx;
 	*ret = out;
 	return 0;
+}
+
+int sv_plan(struct sv_job *j, struct sv_answer *ret_answer, struct pl_layout *ret_layout, struct pl_err *err)
+{
+	int rc = sv_job_init(j, err);
+	rc = rc ? rc : sv_choose(j, ret_answer, err);
+	return rc ? rc : sv_layout(j, ret_answer, ret_layout, err);
 }

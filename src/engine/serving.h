@@ -59,6 +59,8 @@ struct sv_job {
 int sv_job_init(struct sv_job *j, struct pl_err *err) PL_MUST_CHECK;
 /* The best placement of those asked or possible: what holds the request, with the fewest stages, then the largest cache. */
 int sv_choose(const struct sv_job *j, struct sv_answer *ret_answer, struct pl_err *err) PL_MUST_CHECK;
+/* The three steps in one. */
+int sv_plan(struct sv_job *j, struct sv_answer *ret_answer, struct pl_layout *ret_layout, struct pl_err *err) PL_MUST_CHECK;
 /* Devices, host, verdict and cache of an answer; notes are the engine's. */
 int sv_layout(const struct sv_job *j, const struct sv_answer *x, struct pl_layout *ret_layout, struct pl_err *err) PL_MUST_CHECK;
 
@@ -89,6 +91,10 @@ void sv_put_u64(struct sv_words *w, const char *flag, uint64_t v);
 /* The model as its server finds it: a stored precision by its own name, one that has to be made by a folder's. on_load: the
  * server makes it while loading. */
 const char *sv_model_word(struct pl_arena *a, const struct pl_model *m, const char *ref, bool on_load);
+
+/* Precisions vLLM and SGLang make while loading, by the name of their --quantization; NULL: the checkpoint holds what is planned,
+ * or has to be made before. */
+const char *sv_made_on_load(const struct pl_model *m);
 
 /* Storage of most weight bytes inside the layers. */
 enum pl_dtype sv_main_type(const struct pl_model *m);

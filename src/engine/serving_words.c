@@ -38,6 +38,23 @@ const char *sv_foreign_format(struct pl_arena *a, const struct pl_model *m, cons
 	return NULL;
 }
 
+static bool is_plain(const struct pl_model *m)
+{
+	enum pl_dtype t = sv_main_type(m);
+	return t == PL_DTYPE_BF16 || t == PL_DTYPE_F16 || t == PL_DTYPE_F32;
+}
+
+const char *sv_made_on_load(const struct pl_model *m)
+{
+	if (m->format != PL_FORMAT_CONFIG || is_plain(m) || m->quant_stored || !m->quant_name)
+		return NULL;
+	if (!strcasecmp(m->quant_name, "fp8") || !strcasecmp(m->quant_name, "fp8-dynamic"))
+		return "fp8";
+	if (!strcasecmp(m->quant_name, "nf4") || !strcasecmp(m->quant_name, "bnb-nf4"))
+		return "bitsandbytes";
+	return NULL;
+}
+
 void sv_put(struct sv_words *w, const char *s)
 {
 	if (w->n + 1 < SV_MAX_WORDS && s)
@@ -52,11 +69,9 @@ void sv_put_u64(struct sv_words *w, const char *flag, uint64_t v)
 
 const char *sv_model_word(struct pl_arena *a, const struct pl_model *m, const char *ref, bool on_load)
 {
-	enum pl_dtype t = sv_main_type(m);
-	bool plain = t == PL_DTYPE_BF16 || t == PL_DTYPE_F16 || t == PL_DTYPE_F32;
 	if (!strncmp(ref, "hf:", 3))
 		ref += 3;
-	if (m->format != PL_FORMAT_CONFIG || plain || m->quant_stored || on_load)
+	if (m->format != PL_FORMAT_CONFIG || is_plain(m) || m->quant_stored || on_load)
 		return ref;
 	const char *slash = strrchr(ref, '/');
 	return pl_arena_printf(a, "./%s-%s", slash && slash[1] ? slash + 1 : ref, m->quant_name ? m->quant_name : "quantised");

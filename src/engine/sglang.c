@@ -135,9 +135,7 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	if (!rules || !x)
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
 	int rc = sg_rules_of(p->engine_version, rules, err);
-	rc = rc ? rc : sv_job_init(&job, err);
-	rc = rc ? rc : sv_choose(&job, x, err);
-	rc = rc ? rc : sv_layout(&job, x, &out, err);
+	rc = rc ? rc : sv_plan(&job, x, &out, err);
 	if (rc)
 		return rc;
 	add_notes(&job, x, &out);

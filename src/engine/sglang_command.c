@@ -85,18 +85,6 @@ enum pl_support sg_supports(struct pl_arena *a, const struct pl_model *m, const 
 
 /* ---- launch line -------------------------------------------------------------------------------------------------- */
 
-/* Precisions SGLang makes while loading. */
-static const char *made_on_load(const struct pl_model *m)
-{
-	if (m->format != PL_FORMAT_CONFIG || m->quant_stored || !m->quant_name)
-		return NULL;
-	if (!strcasecmp(m->quant_name, "fp8") || !strcasecmp(m->quant_name, "fp8-dynamic"))
-		return "fp8";
-	if (!strcasecmp(m->quant_name, "nf4") || !strcasecmp(m->quant_name, "bnb-nf4"))
-		return "bitsandbytes";
-	return NULL;
-}
-
 static void put_parallel(struct sv_words *w, const struct pl_params *p)
 {
 	if (p->tensor_parallel > 1)
@@ -153,14 +141,14 @@ int sg_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 	sv_put(&w, "-m");
 	sv_put(&w, "sglang.launch_server");
 	sv_put(&w, "--model-path");
-	sv_put(&w, sv_model_word(a, m, model_ref, made_on_load(m) != NULL));
+	sv_put(&w, sv_model_word(a, m, model_ref, sv_made_on_load(m) != NULL));
 	if (capability > 0 && capability < 8) {
 		sv_put(&w, "--dtype");
 		sv_put(&w, "float16");
 	}
-	if (made_on_load(m)) {
+	if (sv_made_on_load(m)) {
 		sv_put(&w, "--quantization");
-		sv_put(&w, made_on_load(m));
+		sv_put(&w, sv_made_on_load(m));
 	}
 	if (m->is_embedding)
 		sv_put(&w, "--is-embedding");

@@ -168,14 +168,12 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	if (!x)
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
 	int rc = check_version(p->engine_version, err);
-	rc = rc ? rc : sv_job_init(&job, err);
-	if (!rc && job.kv_type == PL_DTYPE_F8_E5M2)
+	if (!rc && (p->type_k == PL_DTYPE_F8_E5M2 || p->type_v == PL_DTYPE_F8_E5M2))
 		rc = pl_fail(err, PL_ERR_UNSUPPORTED, "--kv-type", "TensorRT-LLM's FP8 cache is f8_e4m3");
 	if (!rc && p->data_parallel > 1 && !p->dp_attention)
 		rc = pl_fail(err, PL_ERR_UNSUPPORTED, "--data-parallel", "trtllm-serve starts one replica; run it %u times behind a balancer",
 		             p->data_parallel);
-	rc = rc ? rc : sv_choose(&job, x, err);
-	rc = rc ? rc : sv_layout(&job, x, &out, err);
+	rc = rc ? rc : sv_plan(&job, x, &out, err);
 	if (rc)
 		return rc;
 	add_notes(&job, x, &out);

@@ -51,7 +51,7 @@ static uint64_t rope_table(const struct pl_model *m)
 static int job_init(struct vl_job *j, struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
                     const struct pl_params *p, struct pl_err *err)
 {
-	*j = (struct vl_job){.a = a, .m = m, .hw = hw, .p = p, .capability = vl_capability(hw)};
+	*j = (struct vl_job){.a = a, .m = m, .hw = hw, .p = p, .capability = sv_capability(hw)};
 	int rc = vl_rules_of(p->engine_version, j->capability, &j->rules, err);
 	if (!rc)
 		rc = cache_type(j, err);

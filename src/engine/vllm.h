@@ -6,6 +6,7 @@
 
 #include <plimsoll/engine.h>
 
+#include "engine/serving.h"
 #include "memory/shard.h"
 
 /* A release as one number: 0.11.2 is 1102, so that rules compare it. */
@@ -95,7 +96,6 @@ struct vl_answer {
 
 /* vllm_rules.c */
 int vl_rules_of(const char *version, double capability, struct vl_rules *ret_rules, struct pl_err *err);
-double vl_capability(const struct pl_machine *hw);
 /* Defaults of the server (not of the offline LLM class). device: the first rank's. */
 void vl_defaults(const struct vl_job *j, const struct pl_device *d, struct vl_answer *x);
 
@@ -114,7 +114,6 @@ uint64_t vl_token_bytes(const struct vl_job *j, uint32_t tp);
 uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s, bool driver);
 uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const struct pl_device *d);
 uint64_t vl_graphs(const struct vl_job *j, struct vl_answer *x, const struct pl_shard_stage *s);
-uint64_t vl_visible(const struct pl_device *d);
 uint64_t vl_context(const struct pl_device *d);
 
 /* vllm_place.c */

@@ -8,36 +8,15 @@
 
 /* ---- support -------------------------------------------------------------------------------------------------------- */
 
-/* The storage of most weight bytes: what the kernels must read. */
-static enum pl_dtype main_type(const struct pl_model *m)
-{
-	uint64_t bytes[PL_DTYPE_COUNT] = {0};
-	unsigned most = PL_DTYPE_UNKNOWN;
-	for (uint32_t i = 0; i < m->n_tensors; i++) {
-		const struct pl_tensor *t = &m->tensors[i];
-		if (t->n_dims < 2 || t->role == PL_ROLE_TOKEN_EMBD || t->role == PL_ROLE_OUTPUT || t->group == PL_GROUP_VISION)
-			continue;
-		bytes[t->type] = pl_sat_add(bytes[t->type], t->bytes);
-		if (bytes[t->type] > bytes[most])
-			most = t->type;
-	}
-	return (enum pl_dtype)most;
-}
-
-static bool named(const struct pl_model *m, const char *scheme)
-{
-	return m->quant_name && !strncasecmp(m->quant_name, scheme, strlen(scheme));
-}
-
 /* Formats that no kernel of vLLM reads. */
 static const char *foreign_format(struct pl_arena *a, const struct pl_model *m)
 {
-	enum pl_dtype t = main_type(m);
+	enum pl_dtype t = sv_main_type(m);
 	const struct pl_dtype_info *d = pl_dtype_info(t);
 	if (m->format == PL_FORMAT_GGUF)
 		return pl_tr("vLLM no longer reads GGUF files (0.23 was the last release with a loader, of single files); plan the "
 		             "original checkpoint");
-	if (named(m, "mlx"))
+	if (sv_named(m, "mlx"))
 		return pl_tr("MLX precisions run on Apple's MLX only; plan a precision such as awq-int4 or fp8");
 	if (d->ggml_id >= 0 && d->block_elems > 1 && t != PL_DTYPE_MXFP4 && t != PL_DTYPE_NVFP4)
 		return pl_arena_printf(a, pl_tr("vLLM has no kernels for weights in %s; plan a precision such as awq-int4 or fp8"),
@@ -80,22 +59,22 @@ static const char *no_platform(struct pl_arena *a, const struct pl_machine *hw)
  * 7.0, while AWQ starts at 7.5 and Marlin at 8.0. */
 static double least_capability(const struct pl_model *m, bool volta)
 {
-	switch (main_type(m)) {
+	switch (sv_main_type(m)) {
 	case PL_DTYPE_F32:
 	case PL_DTYPE_F16:
 	case PL_DTYPE_BF16:
 	case PL_DTYPE_NF4:
 		return 7.0;
 	case PL_DTYPE_I8:
-		return named(m, "w8a8") ? 7.5 : named(m, "gptq") && volta ? 6.0 : 7.0;
+		return sv_named(m, "w8a8") ? 7.5 : sv_named(m, "gptq") && volta ? 6.0 : 7.0;
 	case PL_DTYPE_INT4:
-		return named(m, "gptq") && volta ? 6.0 : 7.5;
+		return sv_named(m, "gptq") && volta ? 6.0 : 7.5;
 	case PL_DTYPE_F8_E4M3:
 	case PL_DTYPE_F8_E5M2:
-		return named(m, "mxfp8") ? 8.0 : 7.5;
+		return sv_named(m, "mxfp8") ? 8.0 : 7.5;
 	case PL_DTYPE_F4:
 	case PL_DTYPE_MXFP4:
-		return named(m, "mxfp4") ? 8.0 : 7.5;
+		return sv_named(m, "mxfp4") ? 8.0 : 7.5;
 	default:
 		return 7.5;
 	}
@@ -113,7 +92,7 @@ static bool needs_bfloat16(const struct pl_model *m)
 
 static const char *too_old(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw)
 {
-	double have = vl_capability(hw), need = least_capability(m, have < 7.5);
+	double have = sv_capability(hw), need = least_capability(m, have < 7.5);
 	const char *name = hw->devices[0].name;
 	if (have <= 0)
 		return NULL;
@@ -121,7 +100,7 @@ static const char *too_old(struct pl_arena *a, const struct pl_model *m, const s
 		return pl_arena_printf(a, pl_tr("vLLM needs compute capability 7.0, %s has %.1f"), name, have);
 	if (have < need)
 		return pl_arena_printf(a, pl_tr("vLLM has no kernel for %s weights below compute capability %.1f, %s has %.1f"),
-		                       m->quant_name ? m->quant_name : pl_dtype_name(main_type(m)), need, name, have);
+		                       m->quant_name ? m->quant_name : pl_dtype_name(sv_main_type(m)), need, name, have);
 	if (have < 8.0 && needs_bfloat16(m))
 		return pl_arena_printf(a, pl_tr("%s needs bfloat16, which starts at compute capability 8.0; %s has %.1f"), m->name, name, have);
 	return NULL;
@@ -155,7 +134,7 @@ enum pl_support vl_supports(struct pl_arena *a, const struct pl_model *m, const 
 		why = no_platform(a, hw);
 	if (!why)
 		why = too_old(a, m, hw);
-	double c = vl_capability(hw);
+	double c = sv_capability(hw);
 	if (!why && c > 0 && c < 7.5 && newer_than_volta(m))
 		why = pl_arena_printf(a, pl_tr("vLLM 0.9.2, the release planned for compute capability %.1f, does not know %s"), c, m->name);
 	if (!why && unknown_family(m))
@@ -213,35 +192,6 @@ const char *vl_kv_name(enum pl_dtype t)
 	default:
 		return NULL; /* the model's own */
 	}
-}
-
-/* Is the precision the one this checkpoint comes in? */
-static bool comes_so(const struct pl_model *m)
-{
-	enum pl_dtype t = main_type(m);
-	if (m->format != PL_FORMAT_CONFIG || t == PL_DTYPE_BF16 || t == PL_DTYPE_F16 || t == PL_DTYPE_F32)
-		return true;
-	return m->quant_stored;
-}
-
-/* Precisions vLLM makes while loading: FP8 and bitsandbytes. Everything else must be made before. */
-static const char *made_on_load(const struct pl_model *m)
-{
-	if (comes_so(m) || !m->quant_name)
-		return NULL;
-	if (!strcasecmp(m->quant_name, "fp8") || !strcasecmp(m->quant_name, "fp8-dynamic"))
-		return "fp8";
-	if (!strcasecmp(m->quant_name, "nf4") || !strcasecmp(m->quant_name, "bnb-nf4"))
-		return "bitsandbytes";
-	return NULL;
-}
-
-static const char *model_word(struct pl_arena *a, const struct pl_model *m, const char *ref)
-{
-	if (comes_so(m) || made_on_load(m))
-		return !strncmp(ref, "hf:", 3) ? ref + 3 : ref;
-	const char *slash = strrchr(ref, '/');
-	return pl_arena_printf(a, "./%s-%s", slash && slash[1] ? slash + 1 : ref, m->quant_name ? m->quant_name : "quantised");
 }
 
 static void put_devices(struct words *w, const struct pl_machine *hw, const struct pl_params *p, const struct pl_layout *l)
@@ -319,7 +269,7 @@ static void put_old_cards(struct words *w, const struct pl_model *m, double capa
 		return;
 	put(w, "--dtype");
 	put(w, "float16");
-	if (capability < 7.5 && named(m, "gptq")) {
+	if (capability < 7.5 && sv_named(m, "gptq")) {
 		put(w, "--quantization");
 		put(w, "gptq");
 	}
@@ -334,7 +284,7 @@ int vl_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 {
 	struct words w = {.a = a, .w = PL_NEW_N(a, const char *, MAX_WORDS), .env = PL_NEW_N(a, const char *, MAX_ENV)};
 	struct vl_rules rules;
-	double capability = vl_capability(hw);
+	double capability = sv_capability(hw);
 	int rc = vl_rules_of(p->engine_version, capability, &rules, err);
 	if (rc)
 		return rc;
@@ -345,11 +295,11 @@ int vl_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 		put_env(&w, "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1");
 	put(&w, "vllm");
 	put(&w, "serve");
-	put(&w, model_word(a, m, model_ref));
+	put(&w, sv_model_word(a, m, model_ref, sv_made_on_load(m) != NULL));
 	put_old_cards(&w, m, capability, &rules);
-	if (made_on_load(m)) {
+	if (sv_made_on_load(m)) {
 		put(&w, "--quantization");
-		put(&w, made_on_load(m));
+		put(&w, sv_made_on_load(m));
 	}
 	put_u64(&w, "--max-model-len", p->n_ctx_tokens);
 	put_parallel(&w, hw, p);

@@ -131,7 +131,7 @@ static void fill_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
 	struct pl_shard_stage s = vl_stage(j, pl, r / pl->tp % pl->pp);
 	struct vl_rank *k = &x->rank[r];
 	k->total_bytes = d->total_bytes;
-	k->visible_bytes = vl_visible(d);
+	k->visible_bytes = sv_visible(d);
 	k->requested_bytes = (uint64_t)ceil((double)k->visible_bytes * x->utilization_frac);
 	k->weights_bytes = pl_sat_add(weights_of(j, pl, &s), adapters_of(j, pl, &s));
 	k->offload_bytes = pl_min_u64(j->p->cpu_offload_bytes, k->weights_bytes);

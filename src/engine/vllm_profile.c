@@ -4,17 +4,9 @@
 
 #include "base/checked.h"
 #include "engine/vllm.h"
+#include "memory/step.h"
 
 static const uint64_t MIB = 1024 * 1024;
-
-/* Bytes PyTorch sees of a card. The driver keeps a part of what it reports as total; closed form over T4 (14.74 GiB seen),
- * L4 (22.161), RTX 3090 (23.58), A100 40 GB (39.56), H100 (79.18 to 79.20), B200 (178.353): within 0.5 % of each. */
-uint64_t vl_visible(const struct pl_device *d)
-{
-	if (d->vendor != PL_VENDOR_NVIDIA && d->vendor != PL_VENDOR_UNKNOWN)
-		return d->total_bytes;
-	return pl_sat_sub(d->total_bytes, 330 * MIB + d->total_bytes / 400);
-}
 
 /* The driver's context: there before vLLM takes its first look, so outside its share. 0.27 GiB on RTX 3090 (M037: 0.35 GiB when it
  * was counted), more with more kernels; on MI300X about 1 GiB with its libraries (M081: 3.7 GiB between share, weights and pool). */
@@ -26,43 +18,15 @@ uint64_t vl_context(const struct pl_device *d)
 
 /* ---- activations ---------------------------------------------------------------------------------------------------- */
 
-/* Bytes of a token while one layer runs, 16-bit values: residual, its normed copy and the result beside the widest inner
- * tensors, gate and up with their product. 6 × (hidden + intermediate) on one rank: 2.06 of 2.07 GiB and 2.99 of 2.99 GiB
- * measured for Llama 3.1 8B at 20,000 and 29,000 tokens (data/measurements/serving_memory.csv M037, M038). */
-static uint64_t ffn_token_bytes(const struct vl_job *j, const struct vl_place *pl, const struct pl_layer *l)
-{
-	uint32_t tp = pl->tp;
-	uint64_t h = j->m->n_embd, dense = pl_ceil_div(pl_max_u64(l->n_ff, l->n_ff_shared), tp);
-	uint64_t inner = l->ffn == PL_FFN_PLAIN ? 2 * dense : 3 * dense;
-	if (l->ffn == PL_FFN_MOE) { /* outputs of the first matrix and of the second share a buffer; the activated half its own */
-		uint64_t wide = pl_ceil_div(l->n_ff_expert, pl->ep ? 1 : tp);
-		uint64_t routed = pl_sat_mul(l->n_expert_used, pl_max_u64(2 * wide, h) + wide);
-		inner = pl_max_u64(inner, routed);
-	}
-	return pl_sat_mul(2, pl_sat_add(3 * h, inner));
-}
-
-static uint64_t mixer_token_bytes(const struct vl_job *j, const struct pl_layer *l, uint32_t tp)
-{
-	uint64_t h = j->m->n_embd, heads = pl_ceil_div(l->n_head, tp), kv = l->n_head_kv > tp ? pl_ceil_div(l->n_head_kv, tp) : 1;
-	uint64_t inner = 0;
-	if (l->attn == PL_ATTN_GQA) /* fused projection, rotated queries and keys, output */
-		inner = 2 * (heads * l->d_k + kv * l->d_k) + heads * l->d_v + kv * l->d_v + (l->q_gated ? heads * l->d_k : 0);
-	if (l->attn == PL_ATTN_MLA) /* prompts expand the latent rows into keys and values of every head */
-		inner = heads * (2ull * l->d_k + l->d_nope + 2ull * l->d_v) + l->q_lora + l->kv_lora + l->d_rope;
-	if (l->rec != PL_REC_NONE)
-		inner = pl_max_u64(inner, 4 * pl_ceil_div(pl_max_u64(l->d_inner, (uint64_t)l->rec_heads * l->rec_d_v), tp));
-	return pl_sat_mul(2, pl_sat_add(3 * h, inner));
-}
-
 static uint64_t forward_bytes(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s)
 {
-	uint64_t most = 0;
+	uint64_t most = 0, h = j->m->n_embd;
 	for (uint32_t i = s->first_layer; i < s->end_layer; i++) {
 		const struct pl_layer *l = &j->m->layers[i];
-		most = pl_max_u64(most, pl_max_u64(ffn_token_bytes(j, &x->place, l), mixer_token_bytes(j, l, x->place.tp)));
+		most = pl_max_u64(most, pl_max_u64(pl_step_ffn_width(l, h, x->place.tp, x->place.ep ? 1 : x->place.tp),
+		                                   pl_step_mixer_width(l, x->place.tp)));
 	}
-	return pl_sat_mul(most, x->max_num_batched_tokens);
+	return pl_sat_mul(pl_sat_mul(2, pl_sat_add(3 * h, most)), x->max_num_batched_tokens);
 }
 
 /* Bytes of one logit while every sequence's row is sampled with top-k and top-p.

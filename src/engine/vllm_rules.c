@@ -8,18 +8,6 @@
 
 static const uint64_t GIB = UINT64_C(1) << 30;
 
-double vl_capability(const struct pl_machine *hw)
-{
-	double least = 0;
-	for (uint32_t i = 0; i < hw->n_devices; i++) {
-		const struct pl_gpu *g = hw->devices[i].gpu;
-		double c = g && g->vendor == PL_VENDOR_NVIDIA && g->capability ? atof(g->capability) : 0;
-		if (c > 0 && (c < least || least <= 0))
-			least = c;
-	}
-	return least;
-}
-
 /* "0.11.2", "v0.8.5.post1 (V0)", "0.16.1rc1.dev206+g097eb544e", "V1": major, minor and patch count. "" or NULL: the newest. */
 static int number_of(const char *text, uint32_t *ret_version, struct pl_err *err)
 {

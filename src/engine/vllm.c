@@ -136,9 +136,9 @@ static void add_notes(const struct vl_job *j, const struct vl_answer *x, struct 
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "%u of %u GPUs are used: chosen is what holds the request, with the fewest pipeline stages, then the largest cache that a step can use",
 		            x->place.n_ranks, j->hw->n_devices);
-	if (!j->rules.v1)
+	if (!j->rules.v1 && !j->p->engine_version)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
-		            "planned for vLLM %s and its V0 engine: later releases have no kernels for compute capability %.1f",
+		            "planned for vLLM %s and its V0 engine with xFormers: for compute capability %.1f, 0.10.2 to 0.19 have Triton's kernels only, later releases none",
 		            j->rules.version_text, j->capability);
 	if (!x->starts && x->blocks_per_request && x->n_blocks)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,

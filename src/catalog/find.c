@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <plimsoll/catalog.h>
 #include <plimsoll/hardware.h>
@@ -250,14 +251,17 @@ static int model_score(const struct pl_model_row *row, const char *asked)
 	pl_normal(base_name(row->id), NULL, have);
 	if (!strcmp(want, have))
 		score = 60;
-	if (!score) {
+	/* of the same owner, or of one that is not named */
+	size_t owner = (size_t)(base_name(asked) - asked);
+	bool kin = !owner || !strncasecmp(asked, row->id, owner);
+	if (!score && kin) {
 		pl_normal(base_name(row->id), meta, have);
-		pl_normal(asked, meta, want);
+		pl_normal(base_name(asked), meta, want);
 		score = strcmp(want, have) ? 0 : 50;
 	}
-	if (!score) {
+	if (!score && kin) {
 		pl_normal(base_name(row->id), tuned, have);
-		pl_normal(asked, tuned, want);
+		pl_normal(base_name(asked), tuned, want);
 		score = strcmp(want, have) ? 0 : 40;
 	}
 	/* a config taken from the maker's own repository before one that was rebuilt, an official name before a copy's */

@@ -297,7 +297,7 @@ static const char *hub_quant(const char *id, const char *note)
 	static const struct {
 		const char *mark, *quant;
 	} marks[] = {
-	    {"mxfp4", ""},  {"-DQ", ""},        {"exl2", ""},  {"mxfp8", "mxfp8"}, {"nvfp4", "nvfp4"},
+	    {"mxfp4", ""},  {"-DQ", ""}, {"gs32", ""},       {"exl2", ""},  {"mxfp8", "mxfp8"}, {"nvfp4", "nvfp4"},
 	    {"head fp32", ""}, {"bnb-8bit", "int8"}, {"NF4", "nf4"}, {"fp32", "f32"},
 	};
 	bool mlx = starts(id, "mlx-community/");

@@ -121,6 +121,9 @@ static void predict_context(struct lm_row *x, struct numbers *n)
 	uint64_t sum = 0;
 	/* the state has a line of its own in llama.cpp's log: where the row lacks it, the number is that of the cache alone */
 	bool with_state = x->ik || !isnan(x->state) || strstr(x->notes, "breakdown");
+	for (uint32_t i = 0; i < x->model->n_layers && with_state && !x->ik; i++)
+		if (x->model->layers[i].rec != PL_REC_NONE && !*pl_vrow_text(x->r, "n_seq_max"))
+			why_not(n->context, pl_tr("each sequence has a recurrent state, and their number is not stated"));
 	why_not(n->context, x->no_context);
 	if (!n->context || n->context->reason || !lay(x, x->cached, &l))
 		return;

@@ -129,7 +129,8 @@ void pl_hf_read_glm4_moe(struct pl_hf *c)
 {
 	dense_first(c);
 	pl_hf_set_parts(c, PL_P_QK_NORM, pl_hf_bool(c, "use_qk_norm", false));
-	pl_hf_mtp(c, PL_P_NEXTN_HEADNORM | PL_P_NEXTN_COPIES);
+	/* GLM-4.6's next-token layer has no tables of its own: a key of our catalogue says so */
+	pl_hf_mtp(c, PL_P_NEXTN_HEADNORM | (pl_hf_bool(c, "_mtp_shares_tables", false) ? 0 : PL_P_NEXTN_COPIES));
 }
 
 /* Llama 4: every interleave_moe_layer_step-th layer has experts and one shared expert as wide; three layers in four

@@ -23,6 +23,7 @@ enum pl_command_id {
 	C_STATUS = 2048,
 	C_BENCH = 4096,
 	C_VERIFY = 8192,
+	C_WATCH = 16384,
 	C_PLANS = C_PLAN | C_EMIT | C_DOCTOR | C_UP | C_VERIFY, /* those that make a plan first */
 	C_ALL = 0xffff
 };
@@ -102,5 +103,6 @@ int cmd_up(const struct pl_cli *cli);
 int cmd_validate(const struct pl_cli *cli);
 int cmd_calibrate(const struct pl_cli *cli);
 int cmd_verify(const struct pl_cli *cli);
+int cmd_watch(const struct pl_cli *cli);
 
 #endif

@@ -13,23 +13,24 @@
 #include "cli/plan_job.h"
 #include "report/report.h"
 
-enum { PROMPT = 512, ANSWER = 64, REQUESTS = 6, MAX_LOG = 64 << 20 };
+enum { REQUESTS = 6, MAX_LOG = 64 << 20 };
 
 /* One client: what the plan calls the speed of one sequence. */
 static int load_it(const struct pl_cli *cli, struct pl_arena *a, const struct pl_running *r, struct pl_bench_result *ret, struct pl_err *err)
 {
-	const struct pl_load load = {
+	const char *prompt = pl_cli_text(cli, "prompt"), *answer = pl_cli_text(cli, "answer");
+	struct pl_load load = {
 	    .url = r->url,
 	    .api_key = r->api_key,
 	    .concurrency = 1,
 	    .n_requests = (uint64_t)pl_cli_number(cli, "requests", REQUESTS),
 	    .n_warmup = 1,
-	    .prompt = {PL_LENGTH_FIXED, PROMPT, 0},
-	    .output = {PL_LENGTH_FIXED, ANSWER, 0},
 	    .timeout_s = 600,
 	    .seed = 1,
 	};
-	return pl_bench_run(a, &load, NULL, NULL, NULL, ret, err);
+	int rc = pl_length_parse(prompt ? prompt : "512", &load.prompt, err);
+	rc = rc ? rc : pl_length_parse(answer ? answer : "64", &load.output, err);
+	return rc ? rc : pl_bench_run(a, &load, NULL, NULL, NULL, ret, err);
 }
 
 static int share(struct pl_arena *a, const char *path, const struct pl_verify_request *req, const struct pl_check *checks, uint32_t n, struct pl_err *err)

@@ -69,6 +69,10 @@ const struct pl_cmd pl_commands[] = {
            "memory, and a short load. With --log, the log of any run is held against the plan of MODEL, or of the engine's own command after "
            "--. --share appends what was measured to a table without names, for 'plimsoll calibrate'."),
      1, 1, cmd_verify},
+    {C_WATCH, "watch", "[NAME] [OPTIONS]", PL_N_("live memory, power and tokens of a running engine, beside its plan"),
+     PL_N_("Shows device and host memory with the plan's marks, power, temperature, clocks, the engine's requests, cache and tokens a second, "
+           "and when it was loading, loaded, generating and freed. Without NAME, the machine alone. --once prints one sample."),
+     0, 1, cmd_watch},
     {0, NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 

@@ -118,6 +118,14 @@ def printed_weights() -> None:
             check(error(line) <= 0.001, f"{line['id']}: {line['metric']} {line['predicted']}, printed {line['measured']}")
 
 
+def compute() -> None:
+    """Compute buffers of llama.cpp's own logs: median error at most 2 %."""
+    errors = [error(line) for line in rows_of(os.path.join(DATA, "measurements/llamacpp_memory.csv"))
+              if line["metric"] == "compute_bytes" and line["status"] == "ok" and "engine=llama.cpp;" in line["class"]]
+    check(len(errors) >= 8, f"only {len(errors)} compute buffers are compared")
+    check(quantile(errors, 0.5) <= 0.02, f"compute buffers: median error {quantile(errors, 0.5):.2%}")
+
+
 def hostile() -> None:
     """Tables that lie: a sentence and the right exit code, or lines with reasons; never a crash, never half a file."""
     with open(os.path.join(DATA, "measurements/llamacpp_memory.csv"), encoding="utf-8") as file:
@@ -150,7 +158,7 @@ def hostile() -> None:
         check(validate(os.path.join(DATA, "models/models.csv"), os.path.join(folder, "no", "out.csv"))[0] == 4, "an unwritable file is no exit 4")
 
 
-for test in (every_row_is_there, parameters, weights, caches, printed_weights, pools, hostile):
+for test in (every_row_is_there, parameters, weights, caches, printed_weights, compute, pools, hostile):
     test()
 for fault in FAULTS[:40]:
     print(fault)

@@ -47,4 +47,14 @@ int pl_serve_closed_loop(struct pl_arena *a, const struct pl_speed *s, const str
 void pl_serve_steady(const struct pl_speed *s, const struct pl_serve_policy *policy, const struct pl_serve_load *load,
                      struct pl_served *ret);
 
+/* Prompts and answers on servers of their own. */
+struct pl_serve_split {
+	const struct pl_speed *prompts, *answers; /* one server of each kind */
+	double n_prompts, n_answers;              /* servers, ≥ 1 */
+	double prompts_at_once;                   /* prompts one rank computes together, ≥ 1 */
+};
+/* The same closed loop over both kinds, in closed form: prompts queue for n servers (M/D/n by the busy share), answers run
+ * beside each other; Little's law closes it. The hand-over of the cache is not counted. */
+void pl_serve_disaggregated(const struct pl_serve_split *split, const struct pl_serve_load *load, struct pl_served *ret);
+
 #endif

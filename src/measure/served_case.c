@@ -102,8 +102,8 @@ static void params_of(const struct pl_served_ask *ask, const struct pl_engine *e
 	p->n_ctx_tokens = (uint64_t)most + 64;
 	p->n_seq = 1;
 	p->max_num_seqs = own > 256 ? (uint32_t)own : 256;
-	/* Recipes for quantised checkpoints set an FP8 cache, TensorRT-LLM's by default. */
-	if (quantised && !strcmp(e->id, "tensorrt-llm"))
+	/* Recipes for quantised checkpoints set an FP8 cache in vLLM, TensorRT-LLM takes one by itself, SGLang keeps 16 bits. */
+	if (quantised && strcmp(e->id, "sglang") != 0)
 		p->type_k = p->type_v = PL_DTYPE_F8_E4M3;
 }
 

@@ -26,9 +26,17 @@ struct spread {
 	double least, most;
 };
 
-/* Kept over the table: for each row, the extremes of its configuration. */
+/* A row as the rules see it. */
+struct seen {
+	uint32_t family, peers; /* groups: all but load and lengths; all but the number of cards */
+	uint32_t cards;
+	double tpot;
+};
+
+/* Kept over the table. */
 struct silicon {
-	struct spread *of_row;
+	struct spread *of_row;  /* the extremes of its configuration */
+	bool *speculates;       /* its family is faster than the same on more cards */
 	struct pl_served_case *cases; /* collected for a fit; NULL else */
 	uint32_t n_cases;
 	struct pl_arena *a;
@@ -46,21 +54,79 @@ static const char *concurrency_cell(const char *source)
 	return at ? at + strlen("silicon_concurrency=") : "";
 }
 
+static const char *text_of(const struct pl_table *t, uint32_t row, const char *column)
+{
+	int c = pl_table_column(t, column);
+	return c < 0 || t->rows[row].n_cells != t->n_columns ? "" : t->rows[row].cells[c];
+}
+
 static char *key_of(struct pl_arena *a, const struct pl_table *t, uint32_t row)
 {
 	char buf[1024];
 	size_t used = 0;
 	for (size_t i = 0; i < sizeof key_columns / sizeof *key_columns && used < sizeof buf; i++) {
-		int c = pl_table_column(t, key_columns[i]);
-		int n = snprintf(buf + used, sizeof buf - used, "%s|", c < 0 || t->rows[row].n_cells != t->n_columns ? "" : t->rows[row].cells[c]);
+		int n = snprintf(buf + used, sizeof buf - used, "%s|", text_of(t, row, key_columns[i]));
 		used += n > 0 ? (size_t)n : 0;
 	}
 	if (used < sizeof buf) {
-		int c = pl_table_column(t, "silicon_data_source");
-		const char *clients = c < 0 || t->rows[row].n_cells != t->n_columns ? "" : concurrency_cell(t->rows[row].cells[c]);
+		const char *clients = concurrency_cell(text_of(t, row, "silicon_data_source"));
 		(void)snprintf(buf + used, sizeof buf - used, "%.*s", (int)strspn(clients, "0123456789"), clients);
 	}
 	return pl_arena_strdup(a, buf);
+}
+
+static char *group_key(struct pl_arena *a, const struct pl_table *t, uint32_t row, bool family)
+{
+	const char *clients = concurrency_cell(text_of(t, row, "silicon_data_source"));
+	char *head = pl_arena_printf(a, "%s|%s|%s|%s|%s|%s", text_of(t, row, "backend"), text_of(t, row, "model_path"),
+	                             text_of(t, row, "system"), text_of(t, row, "precision"), text_of(t, row, "mode"),
+	                             text_of(t, row, "backend_version"));
+	if (family)
+		return pl_arena_printf(a, "%s|%s|%s|%s|%s", head, text_of(t, row, "tp_size"), text_of(t, row, "attention_dp_size"),
+		                       text_of(t, row, "moe_tp_size"), text_of(t, row, "moe_ep_size"));
+	return pl_arena_printf(a, "%s|%s|%s|%.*s", head, text_of(t, row, "isl"), text_of(t, row, "osl"),
+	                       (int)strspn(clients, "0123456789"), clients);
+}
+
+static uint32_t group_of(struct pl_arena *a, struct pl_nameset *set, const char *key)
+{
+	bool fresh = false;
+	struct pl_named *e = pl_nameset_entry(a, set, key, set->n, &fresh);
+	return e ? e->value : 0;
+}
+
+/* More cards cannot be slower: where fewer beat them by a fifth at the same load, at three loads or more, the run on fewer
+ * cards had something that no column tells (speculative decoding), and so has its whole family of runs. */
+static void find_speculation(struct silicon *x, const struct pl_table *t, struct pl_arena *a)
+{
+	enum { LOADS = 3, SIZES = 16 };
+	struct pl_nameset families = {0}, peers = {0};
+	struct seen *s = PL_NEW_N(a, struct seen, t->n_rows);
+	uint32_t *beats = PL_NEW_N(a, uint32_t, (uint64_t)t->n_rows + 1);
+	struct by_size {
+		double tpot[SIZES];
+	} *least = PL_NEW_N(a, struct by_size, (uint64_t)t->n_rows + 1); /* the fastest of each group of peers, by log2 of its cards */
+	if (!s || !beats || !least)
+		return;
+	for (uint32_t i = 0; i < t->n_rows; i++) {
+		double tp = cell(t, i, "tp_size"), dp = cell(t, i, "attention_dp_size"), mtp = cell(t, i, "moe_tp_size"), mep = cell(t, i, "moe_ep_size");
+		s[i].family = group_of(a, &families, group_key(a, t, i, true));
+		s[i].peers = group_of(a, &peers, group_key(a, t, i, false));
+		tp = fmin(tp, 4096);
+		s[i].cards = dp > 1 || !(tp >= 1) ? 0 : mtp > 1 && fabs(mtp - mep) < 0.5 && fabs(mtp * mep - tp) < 0.5 ? (uint32_t)mtp : (uint32_t)tp;
+		s[i].tpot = cell(t, i, "silicon_tpot_ms");
+		double *at = s[i].cards ? &least[s[i].peers].tpot[(uint32_t)log2(s[i].cards)] : NULL;
+		if (at && s[i].tpot > 0 && (!(*at > 0) || s[i].tpot < *at))
+			*at = s[i].tpot;
+	}
+	for (uint32_t i = 0; i < t->n_rows; i++) {
+		bool beaten = false;
+		for (uint32_t k = s[i].cards ? (uint32_t)log2(s[i].cards) + 1 : SIZES; k < SIZES; k++)
+			beaten = beaten || least[s[i].peers].tpot[k] > 1.2 * s[i].tpot;
+		beats[s[i].family] += beaten;
+	}
+	for (uint32_t i = 0; i < t->n_rows; i++)
+		x->speculates[i] = beats[s[i].family] >= LOADS;
 }
 
 static struct silicon *kept(struct pl_vrow *r)
@@ -72,7 +138,8 @@ static struct silicon *kept(struct pl_vrow *r)
 	struct pl_nameset seen = {0};
 	struct spread *groups = PL_NEW_N(v->a, struct spread, v->table->n_rows);
 	uint32_t *group = PL_NEW_N(v->a, uint32_t, v->table->n_rows), n = 0;
-	if (!x || !groups || !group || !(x->of_row = PL_NEW_N(v->a, struct spread, v->table->n_rows)))
+	if (!x || !groups || !group || !(x->of_row = PL_NEW_N(v->a, struct spread, v->table->n_rows)) ||
+	    !(x->speculates = PL_NEW_N(v->a, bool, v->table->n_rows)))
 		return NULL;
 	for (uint32_t i = 0; i < v->table->n_rows; i++) {
 		bool fresh = false;
@@ -90,6 +157,7 @@ static struct silicon *kept(struct pl_vrow *r)
 	}
 	for (uint32_t i = 0; i < v->table->n_rows; i++)
 		x->of_row[i] = groups[group[i]];
+	find_speculation(x, v->table, v->a);
 	v->kind_data = x;
 	return x;
 }
@@ -183,6 +251,46 @@ static void class_of(struct pl_vrow *r, const struct pl_served_ask *ask)
 	pl_vrow_class(r, "attention", ask && ask->dp > 1 ? "dp" : "tp");
 }
 
+/* The ranks of one server of a kind, "prefill" or "decode". */
+static bool ask_server(struct pl_vrow *r, const char *kind, struct pl_served_ask *ask)
+{
+	char *at = pl_arena_printf(r->a, "%s_", kind);
+	uint64_t tp = pl_vrow_whole(r, pl_arena_printf(r->a, "%stp_size", at), 1, 4096, 1);
+	uint64_t dp = pl_vrow_whole(r, pl_arena_printf(r->a, "%sattention_dp_size", at), 1, 4096, 1);
+	uint64_t mep = pl_vrow_whole(r, pl_arena_printf(r->a, "%smoe_ep_size", at), 0, 4096, 1);
+	*ask = (struct pl_served_ask){.engine = pl_vrow_text(r, "backend"), .model = pl_vrow_text(r, "model_path"),
+	                              .precision = precision_of(r), .gpu = gpu_of(r), .tp = (uint32_t)tp, .dp = (uint32_t)dp, .pp = 1,
+	                              .expert_parallel = mep > 1};
+	ask->load = (struct pl_serve_load){.prompt_tokens = pl_vrow_number(r, "isl", 1, 1e8), .output_tokens = pl_vrow_number(r, "osl", 1, 1e8),
+	                                   .shortest_frac = is_plain(r) ? 1 : 0.8, .rounds = 10};
+	ask->load.concurrency = atof(concurrency_cell(pl_vrow_text(r, "silicon_data_source")));
+	if (!(ask->load.concurrency >= 1) || isnan(ask->load.prompt_tokens) || isnan(ask->load.output_tokens))
+		pl_vrow_reason(r, "lengths or concurrency are not stated");
+	return !r->reason && ask->gpu;
+}
+
+/* Prompts and answers on different servers: half of the dumps leave out how many there are. */
+static void map_split(struct pl_vrow *r, struct pl_prediction *ttft, struct pl_prediction *tpot)
+{
+	double n_prompts = pl_vrow_number(r, "prefill_num_workers", 1, 4096), n_answers = pl_vrow_number(r, "decode_num_workers", 1, 4096);
+	double batch = pl_vrow_number(r, "prefill_batch_size", 1, 1e6);
+	struct pl_served_ask ask;
+	struct pl_served_case prompts, answers;
+	struct pl_served out;
+	if (isnan(n_prompts) || isnan(n_answers)) {
+		pl_vrow_reason(r, "how many servers compute prompts and how many answers is not stated");
+		return;
+	}
+	if (!ask_server(r, "prefill", &ask) || !pl_served_compile(r->a, r, &ask, &prompts))
+		return;
+	if (!ask_server(r, "decode", &ask) || !pl_served_compile(r->a, r, &ask, &answers))
+		return;
+	struct pl_serve_split split = {prompts.speed, answers.speed, n_prompts, n_answers, isnan(batch) ? 1 : batch};
+	pl_serve_disaggregated(&split, &ask.load, &out);
+	pl_vrow_predict(ttft, out.ttft_s.median * 1e3, out.ttft_s.low * 1e3, out.ttft_s.high * 1e3);
+	pl_vrow_predict(tpot, out.tpot_s.median * 1e3, out.tpot_s.low * 1e3, out.tpot_s.high * 1e3);
+}
+
 static void map(struct pl_vrow *r)
 {
 	struct silicon *x = kept(r);
@@ -197,7 +305,7 @@ static void map(struct pl_vrow *r)
 	struct spread s = x->of_row[r->index];
 	if (!pl_vrow_is(r, "mode", "agg")) {
 		class_of(r, NULL);
-		pl_vrow_reason(r, "prompts and answers on different servers are not modelled");
+		map_split(r, ttft, tpot);
 		return;
 	}
 	bool asked = ask_of(r, &ask);
@@ -205,6 +313,10 @@ static void map(struct pl_vrow *r)
 	if (s.most > 1.25 * s.least) {
 		pl_vrow_flag(r, tpot, "the same configuration was measured at %.3g and %.3g ms: a key is missing", s.least, s.most);
 		pl_vrow_flag(r, ttft, "the same configuration was measured at %.3g and %.3g ms: a key is missing", s.least, s.most);
+	}
+	if (x->speculates[r->index] && s.most <= 1.25 * s.least) {
+		pl_vrow_flag(r, tpot, "faster than the same on more cards: a key (speculative decoding) is missing");
+		pl_vrow_flag(r, ttft, "faster than the same on more cards: a key (speculative decoding) is missing");
 	}
 	if (!asked || !pl_served_compile(x->cases ? x->a : r->a, r, &ask, &c))
 		return;

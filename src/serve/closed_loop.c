@@ -5,7 +5,7 @@
 
 #include <plimsoll/serve.h>
 
-#include "speed/speed.h"
+#include "serve/serve.h"
 
 struct request {
 	double prompt, output; /* tokens */
@@ -29,6 +29,7 @@ struct loop {
 	double sum_ttft, sum_tpot, sum_e2e, sum_tokens;
 	double *ttft;
 	uint32_t n_done, n_first;
+	double burst; /* requests that came at once at the start */
 	bool queued;
 };
 
@@ -234,7 +235,7 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static struct pl_estimate within(const struct pl_speed *s, enum pl_answer_class c, double median, bool rate)
+struct pl_estimate pl_serve_within(const struct pl_speed *s, enum pl_answer_class c, double median, bool rate)
 {
 	struct pl_spread w = s->constants->spread[c][s->kinship];
 	/* spread: ln of measured over predicted */
@@ -252,12 +253,14 @@ static void report(struct loop *l, double replicas, struct pl_served *ret)
 {
 	double n = l->n_done;
 	qsort(l->ttft, l->n_first, sizeof *l->ttft, by_value);
-	double request_s = l->s->request_s;
-	ret->ttft_s = within(l->s, PL_CLASS_SERVED_TTFT, l->sum_ttft / n + request_s, false);
+	/* A server that decodes looks for new requests between steps; the clients of the burst find it idle. */
+	double seen_s = l->s->arrival_steps * l->sum_tpot / n / l->yield, later = 1 - l->burst / n;
+	double request_s = l->s->request_s + seen_s * later;
+	ret->ttft_s = pl_serve_within(l->s, PL_CLASS_SERVED_TTFT, l->sum_ttft / n + request_s, false);
 	ret->ttft_p50_s = l->ttft[l->n_first / 2] + request_s;
 	ret->ttft_p99_s = l->ttft[(uint32_t)(0.99 * (l->n_first - 1))] + request_s;
-	ret->tpot_s = within(l->s, PL_CLASS_SERVED_TPOT, l->sum_tpot / n, false);
-	ret->output_tok_s = within(l->s, PL_CLASS_SERVED_TPOT, replicas * l->sum_tokens / l->now_s, true);
+	ret->tpot_s = pl_serve_within(l->s, PL_CLASS_SERVED_TPOT, l->sum_tpot / n, false);
+	ret->output_tok_s = pl_serve_within(l->s, PL_CLASS_SERVED_TPOT, replicas * l->sum_tokens / l->now_s, true);
 	ret->e2e_s = l->sum_e2e / n + request_s;
 	ret->running = replicas * l->area / l->now_s;
 	ret->prompt_share_frac = l->busy_prompt_s / l->now_s;
@@ -284,6 +287,7 @@ int pl_serve_closed_loop(struct pl_arena *a, const struct pl_speed *s, const str
 	if (!l.r || !l.heap || !l.queue || !l.ttft)
 		return pl_fail(err, PL_ERR_NOMEM, "load", "out of memory while playing %g requests", n);
 	draw_lengths(&l, load);
+	l.burst = clients;
 	for (double i = 0; i < clients; i++)
 		arrive(&l);
 	play(&l);

@@ -109,16 +109,17 @@ static const struct pl_curve *curve_of(struct pl_compile *c, const struct shape 
 static enum pl_kernel_type kernel_type(const struct pl_compile *c, const struct pl_tensor *t)
 {
 	bool block = c->m->quant_name && strcasestr(c->m->quant_name, "block");
-	bool fp8_units = c->fused->kernels.peaks[PL_PEAK_FP4] > 0 && c->fused->engine == PL_KERNEL_TRTLLM;
+	bool blackwell = c->fused->kernels.peaks[PL_PEAK_FP4] > 0; /* multiplies MXFP4 by FP8; others unpack to 16 bits */
 	switch (t->type) {
 	case PL_DTYPE_F8_E4M3:
 	case PL_DTYPE_F8_E5M2:
 		return block ? PL_KERNEL_FP8_BLOCK : PL_KERNEL_FP8;
 	case PL_DTYPE_NVFP4:
-		return PL_KERNEL_NVFP4;
 	case PL_DTYPE_MXFP4:
-	case PL_DTYPE_F4:
-		return fp8_units ? PL_KERNEL_MXFP4_FP8 : PL_KERNEL_MXFP4;
+	case PL_DTYPE_F4: /* 16 values share a scale of 8 bits in NVFP4, 32 in MXFP4 */
+		if (8 * (double)t->bytes / (double)t->n_elems > 4.4)
+			return PL_KERNEL_NVFP4;
+		return blackwell ? PL_KERNEL_MXFP4_FP8 : PL_KERNEL_MXFP4;
 	case PL_DTYPE_INT4:
 	case PL_DTYPE_NF4:
 	case PL_DTYPE_U8:

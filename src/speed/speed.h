@@ -96,7 +96,7 @@ struct pl_speed {
 	bool plain_attention;    /* flash kernels are off */
 	bool pipelined_prefill;  /* passes overlap over the stages */
 	uint32_t n_replicas;     /* data parallel */
-	double request_s, age_years, power_limit_w;
+	double request_s, arrival_steps, age_years, power_limit_w;
 	double weight_bytes;
 	bool ram_assumed;        /* nobody says how fast the RAM is */
 	enum pl_kinship kinship;

@@ -1,0 +1,82 @@
+/* Prompts on some servers, answers on others: a closed queueing network of two stations, in closed form. */
+#include <math.h>
+
+#include "serve/serve.h"
+
+struct network {
+	const struct pl_serve_split *split;
+	double prompt, output, clients;
+	double service_s;     /* one prompt on one rank, others computed with it counted */
+	double prompt_ranks, answer_ranks;
+};
+
+static double replicas(const struct pl_speed *s)
+{
+	return s->n_replicas > 1 ? s->n_replicas : 1;
+}
+
+/* Seconds from arrival to the first token when x requests a second arrive. */
+static double ttft_at(const struct network *n, double x)
+{
+	double busy = fmin(x * n->service_s / n->prompt_ranks, 0.999);
+	double together = fmin(n->split->prompts_at_once, fmax(1, busy * n->split->prompts_at_once));
+	return n->service_s * (together + 1) / 2 + n->service_s * busy / (2 * (1 - busy) * n->prompt_ranks);
+}
+
+/* Seconds a token when `running` sequences share the answering ranks. */
+static double tpot_at(const struct network *n, double running)
+{
+	struct pl_batch b = {.decode_seqs = fmax(running / n->answer_ranks, 1), .decode_depth_tokens = n->prompt + n->output / 2};
+	return pl_step_s(n->split->answers, &b);
+}
+
+/* Requests that x a second keep in the system. */
+static double held(const struct network *n, double x, double *ret_ttft, double *ret_tpot)
+{
+	*ret_ttft = ttft_at(n, x);
+	double running = fmax(n->clients - x * *ret_ttft, 1);
+	*ret_tpot = tpot_at(n, fmin(running, n->clients));
+	return x * (*ret_ttft + *ret_tpot * (n->output - 1));
+}
+
+static double prompt_service_s(const struct pl_serve_split *split, double prompt)
+{
+	double n = fmax(1, split->prompts_at_once);
+	struct pl_batch b = {.prefill_tokens = prompt * n, .prefill_seqs = n};
+	return pl_step_s(split->prompts, &b) / n;
+}
+
+void pl_serve_disaggregated(const struct pl_serve_split *split, const struct pl_serve_load *load, struct pl_served *ret)
+{
+	struct pl_estimate none = {NAN, NAN, NAN};
+	double mean = load->shortest_frac > 0 && load->shortest_frac < 1 ? (1 + load->shortest_frac) / 2 : 1, ttft = NAN, tpot = NAN;
+	*ret = (struct pl_served){none, none, none, NAN, NAN, NAN, NAN, NAN, false};
+	if (pl_speed_unknown(split->prompts) || pl_speed_unknown(split->answers))
+		return;
+	struct network n = {.split = split, .prompt = fmax(1, load->prompt_tokens * mean), .output = fmax(2, load->output_tokens * mean),
+	                    .clients = fmax(1, load->concurrency)};
+	n.service_s = prompt_service_s(split, n.prompt);
+	n.prompt_ranks = fmax(1, split->n_prompts) * replicas(split->prompts);
+	n.answer_ranks = fmax(1, split->n_answers) * replicas(split->answers);
+	double low = 0, high = 0.999 * n.prompt_ranks / n.service_s;
+	for (int i = 0; i < 50; i++) { /* the rate at which all clients are in the system: it grows with the rate */
+		double x = (low + high) / 2;
+		if (held(&n, x, &ttft, &tpot) < n.clients)
+			low = x;
+		else
+			high = x;
+	}
+	double x = (low + high) / 2;
+	(void)held(&n, x, &ttft, &tpot);
+	if (n.clients > x * (ttft + tpot * (n.output - 1)) * 1.01) /* prompts are the bottleneck: the rest waits there */
+		ttft = n.clients / x - tpot * (n.output - 1);
+	double rounds = load->rounds >= 1 ? load->rounds : 10, burst = n.clients * n.service_s / n.prompt_ranks / 2;
+	ttft += fmax(0, burst - ttft) / rounds;
+	ret->ttft_s = pl_serve_within(split->prompts, PL_CLASS_SERVED_TTFT, ttft + split->prompts->request_s + split->answers->request_s, false);
+	ret->tpot_s = pl_serve_within(split->answers, PL_CLASS_SERVED_TPOT, tpot, false);
+	ret->output_tok_s = pl_serve_within(split->answers, PL_CLASS_SERVED_TPOT, x * n.output, true);
+	ret->e2e_s = ttft + tpot * (n.output - 1);
+	ret->running = x * tpot * (n.output - 1);
+	ret->prompt_share_frac = x * n.service_s / n.prompt_ranks;
+	ret->queues = ret->prompt_share_frac > 0.95;
+}

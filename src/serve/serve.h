@@ -1,0 +1,12 @@
+/* Shared inside the room. */
+#ifndef PLIMSOLL_SERVE_ROOM_H
+#define PLIMSOLL_SERVE_ROOM_H
+
+#include <plimsoll/serve.h>
+
+#include "speed/speed.h"
+
+/* The interval of a class around a median time, or around a rate (the other way round). */
+struct pl_estimate pl_serve_within(const struct pl_speed *s, enum pl_answer_class c, double median, bool rate);
+
+#endif

@@ -1,0 +1,234 @@
+/* Closed loops against hand calculations, Little's law and what more cards and room must do. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <plimsoll/catalog.h>
+#include <plimsoll/serve.h>
+
+static const struct pl_engine engines[] = {{.id = "vllm"}, {.id = "sglang"}, {.id = "tensorrt-llm"}};
+enum { N_ENGINES = sizeof engines / sizeof *engines };
+
+static const struct pl_speed *speed(struct pl_arena *a, const struct pl_engine *e, const char *model, const char *quant, const char *gpu,
+                                    uint32_t tp, uint32_t dp)
+{
+	const struct pl_model_row *row;
+	const struct pl_model *m = NULL;
+	const struct pl_machine *hw = NULL;
+	const struct pl_speed *s = NULL;
+	struct pl_params *p = PL_NEW(a, struct pl_params);
+	struct pl_layout *l = PL_NEW(a, struct pl_layout);
+	struct pl_err err = {0};
+	pl_params_default(p);
+	p->tensor_parallel = tp;
+	p->data_parallel = dp;
+	p->pipeline_parallel = 1;
+	p->expert_parallel = dp > 1;
+	if (pl_model_row_find(model, &row, &err) || pl_model_from_config(a, row->id, row->config_json, row->config_len, quant, &m, &err) ||
+	    pl_machine_parse(a, pl_arena_printf(a, "%ux %s", tp * dp, gpu), &hw, &err))
+		fail_msg("%s on %s: %s", model, gpu, err.msg);
+	struct pl_speed_setup setup = {.model = m, .machine = hw, .engine = e, .params = p, .layout = l};
+	if (pl_speed_compile(a, &setup, &s, &err) || pl_speed_unknown(s))
+		fail_msg("%s on %s: %s", model, gpu, err.msg);
+	return s;
+}
+
+static struct pl_served serve(struct pl_arena *a, const struct pl_speed *s, const struct pl_serve_policy *p, double n, double isl, double osl)
+{
+	struct pl_serve_load load = {.prompt_tokens = isl, .output_tokens = osl, .shortest_frac = 0.8, .concurrency = n, .rounds = 5};
+	struct pl_served out;
+	struct pl_err err = {0};
+	if (pl_serve_closed_loop(a, s, p, &load, &out, &err))
+		fail_msg("%s", err.msg);
+	return out;
+}
+
+static void each(void (*check)(struct pl_arena *, const struct pl_speed *, const struct pl_serve_policy *))
+{
+	static const struct {
+		const char *model, *quant, *gpu;
+		uint32_t tp, dp;
+	} cases[] = {{"meta-llama/Meta-Llama-3.1-70B", "fp8", "h200-sxm", 4, 1}, {"Qwen/Qwen3-32B", "bf16", "h100-sxm", 2, 1},
+	             {"openai/gpt-oss-120b", NULL, "b200", 1, 1},                {"deepseek-ai/DeepSeek-V3", NULL, "h200-sxm", 8, 1},
+	             {"deepseek-ai/DeepSeek-V3", NULL, "b200", 1, 8},            {"Qwen/Qwen3.5-397B-A17B", "bf16", "b300", 8, 1},
+	             {"Qwen/Qwen3-32B", "bf16", "rtx4090", 4, 1},                {"Qwen/Qwen3-8B", "bf16", "v100-sxm2-32gb", 1, 1}};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (int e = 0; e < N_ENGINES; e++) {
+			struct pl_arena *a = pl_arena_new(0);
+			struct pl_serve_policy p;
+			const struct pl_speed *s = speed(a, &engines[e], cases[i].model, cases[i].quant, cases[i].gpu, cases[i].tp, cases[i].dp);
+			pl_serve_policy_of(s, &p);
+			check(a, s, &p);
+			pl_arena_free(a);
+		}
+}
+
+/* X ≤ N / (mean time of a request), and never more running than clients. */
+static void check_little(struct pl_arena *a, const struct pl_speed *s, const struct pl_serve_policy *p)
+{
+	for (double n = 8; n <= 64; n *= 2) {
+		struct pl_served r = serve(a, s, p, n, 1024, 256);
+		double in_system = r.output_tok_s.median * (r.ttft_s.median + r.tpot_s.median * (0.9 * 256 - 1)) / (0.9 * 256);
+		assert_true(r.running <= n * (1 + 1e-9));
+		assert_true(in_system <= n * 1.06); /* the burst and the tail leave clients idle; the product of means is near the mean */
+		assert_true(r.ttft_s.low <= r.ttft_s.median && r.ttft_s.median <= r.ttft_s.high);
+		assert_true(r.tpot_s.low <= r.tpot_s.median && r.tpot_s.median <= r.tpot_s.high);
+		assert_true(r.output_tok_s.low <= r.output_tok_s.median && r.output_tok_s.median <= r.output_tok_s.high);
+		assert_true(r.ttft_p50_s <= r.ttft_p99_s);
+	}
+}
+
+static void littles_law_holds(void **state)
+{
+	(void)state;
+	each(check_little);
+}
+
+/* One client: a prompt, then steps of one sequence. */
+static void check_alone(struct pl_arena *a, const struct pl_speed *s, const struct pl_serve_policy *p)
+{
+	struct pl_serve_load load = {.prompt_tokens = 512, .output_tokens = 101, .shortest_frac = 1, .concurrency = 1, .rounds = 3};
+	struct pl_served r;
+	struct pl_err err = {0};
+	double step = pl_step_s(s, &(struct pl_batch){.decode_seqs = 1, .decode_depth_tokens = 512 + 1 + 50});
+	assert_int_equal(pl_serve_closed_loop(a, s, p, &load, &r, &err), 0);
+	assert_true(fabs(r.tpot_s.median / step - 1) < 0.01);
+	double prompt = pl_step_s(s, &(struct pl_batch){.prefill_tokens = 512, .prefill_seqs = 1});
+	assert_true(r.ttft_s.median >= prompt);
+	assert_true(fabs(r.e2e_s - r.ttft_s.median - 100 * r.tpot_s.median) < 0.1 * r.e2e_s);
+}
+
+static void one_client_waits_for_nobody(void **state)
+{
+	(void)state;
+	each(check_alone);
+}
+
+/* More clients: each is slower, all together are faster. */
+static void check_growth(struct pl_arena *a, const struct pl_speed *s, const struct pl_serve_policy *p)
+{
+	struct pl_served last = serve(a, s, p, 8, 1024, 512);
+	for (double n = 16; n <= 128; n *= 2) {
+		struct pl_served r = serve(a, s, p, n, 1024, 512);
+		assert_true(r.tpot_s.median >= last.tpot_s.median * 0.995);
+		assert_true(r.output_tok_s.median >= last.output_tok_s.median * 0.98);
+		last = r;
+	}
+}
+
+static void more_clients_share(void **state)
+{
+	(void)state;
+	each(check_growth);
+}
+
+/* The closed form and the loop speak of the same machine. */
+static void check_steady(struct pl_arena *a, const struct pl_speed *s, const struct pl_serve_policy *p)
+{
+	struct pl_serve_load load = {.prompt_tokens = 1024, .output_tokens = 512, .shortest_frac = 0.8, .concurrency = 32, .rounds = 10};
+	struct pl_served steady, loop;
+	struct pl_err err = {0};
+	pl_serve_steady(s, p, &load, &steady);
+	assert_int_equal(pl_serve_closed_loop(a, s, p, &load, &loop, &err), 0);
+	assert_true(fabs(log(steady.tpot_s.median / loop.tpot_s.median)) < 0.2);
+	assert_true(fabs(log(steady.output_tok_s.median / loop.output_tok_s.median)) < 0.25);
+}
+
+static void closed_form_is_near_the_loop(void **state)
+{
+	(void)state;
+	each(check_steady);
+}
+
+static void more_cards_are_not_slower(void **state)
+{
+	(void)state;
+	for (int e = 0; e < N_ENGINES; e++) {
+		double last = INFINITY;
+		for (uint32_t tp = 1; tp <= 8; tp *= 2) {
+			struct pl_arena *a = pl_arena_new(0);
+			struct pl_serve_policy p;
+			const struct pl_speed *s = speed(a, &engines[e], "meta-llama/Meta-Llama-3.1-70B", "fp8", "h200-sxm", tp, 1);
+			pl_serve_policy_of(s, &p);
+			double tpot = serve(a, s, &p, 32, 1024, 1024).tpot_s.median;
+			assert_true(tpot < last);
+			last = tpot;
+			pl_arena_free(a);
+		}
+	}
+}
+
+/* A cache for 8 sequences: the others wait, and those that run are no slower than 8 alone. */
+static void a_full_cache_makes_clients_wait(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = speed(a, &engines[0], "meta-llama/Meta-Llama-3.1-70B", "fp8", "h200-sxm", 2, 1);
+	struct pl_serve_policy p;
+	pl_serve_policy_of(s, &p);
+	struct pl_served free_room = serve(a, s, &p, 32, 1024, 1024);
+	p.cache_tokens = 8 * 2048;
+	struct pl_served tight = serve(a, s, &p, 32, 1024, 1024);
+	assert_false(free_room.queues);
+	assert_true(tight.queues);
+	assert_true(tight.running <= 9.5); /* lengths are 0.8 to 1 of nominal: at most 16384 / 1638 run */
+	assert_true(tight.tpot_s.median < free_room.tpot_s.median);
+	assert_true(tight.ttft_s.median > 10 * free_room.ttft_s.median);
+	struct pl_served again = serve(a, s, &p, 32, 1024, 1024);
+	assert_memory_equal(&again, &tight, sizeof again);
+	pl_arena_free(a);
+}
+
+/* Servers for prompts take their steps away from those that answer; too few of them hold everything up. */
+static void split_servers_balance(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = speed(a, &engines[2], "deepseek-ai/DeepSeek-V3", NULL, "h200-sxm", 8, 1);
+	struct pl_serve_load load = {.prompt_tokens = 8192, .output_tokens = 512, .shortest_frac = 0.8, .concurrency = 64, .rounds = 10};
+	struct pl_serve_split few = {s, s, 1, 1, 1}, more = {s, s, 4, 1, 1};
+	struct pl_served one, four;
+	pl_serve_disaggregated(&few, &load, &one);
+	pl_serve_disaggregated(&more, &load, &four);
+	assert_true(four.ttft_s.median < one.ttft_s.median);
+	assert_true(four.output_tok_s.median > one.output_tok_s.median);
+	assert_true(one.output_tok_s.median * (one.ttft_s.median + one.tpot_s.median * (0.9 * 512 - 1)) / (0.9 * 512) <= 64 * 1.1);
+	double alone = pl_step_s(s, &(struct pl_batch){.decode_seqs = 64, .decode_depth_tokens = 0.9 * (8192 + 256)});
+	assert_true(four.tpot_s.median <= alone * 1.001);
+	pl_arena_free(a);
+}
+
+static void absurd_loads_are_refused(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = speed(a, &engines[0], "Qwen/Qwen3-8B", "bf16", "l40s", 1, 1);
+	struct pl_serve_policy p;
+	struct pl_served out;
+	pl_serve_policy_of(s, &p);
+	const struct pl_serve_load bad[] = {{.prompt_tokens = 0, .output_tokens = 10, .concurrency = 1},
+	                                    {.prompt_tokens = 10, .output_tokens = NAN, .concurrency = 1},
+	                                    {.prompt_tokens = 10, .output_tokens = 10, .concurrency = 1e12}};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		struct pl_err err = {0};
+		assert_int_equal(pl_serve_closed_loop(a, s, &p, &bad[i], &out, &err), -PL_ERR_RANGE);
+	}
+	pl_arena_free(a);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(littles_law_holds),          cmocka_unit_test(one_client_waits_for_nobody),
+	    cmocka_unit_test(more_clients_share),         cmocka_unit_test(closed_form_is_near_the_loop),
+	    cmocka_unit_test(more_cards_are_not_slower),  cmocka_unit_test(a_full_cache_makes_clients_wait),
+	    cmocka_unit_test(split_servers_balance),      cmocka_unit_test(absurd_loads_are_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -8,20 +8,48 @@
 #include <plimsoll/calibrate.h>
 
 #include "base/nameset.h"
+#include "measure/fit_served.h"
 #include "measure/observe.h"
 #include "measure/stats.h"
 
 /* ln ratios of a class nobody measured: a factor of 1.6 either way. */
 static const double unknown_ln = 0.47;
 
-static int observe_all(struct pl_arena *a, const char *const *paths, uint32_t n_paths, struct pl_observations *obs, uint32_t *ret_rows,
-                       struct pl_err *err)
+/* Served runs of all tables. */
+struct served {
+	struct pl_served_case *cases;
+	uint32_t n;
+	struct pl_served_fit fit;
+};
+
+static int add_served(struct pl_arena *a, struct pl_validator *v, struct served *s, struct pl_err *err)
+{
+	struct pl_served_case *more = NULL;
+	uint32_t n = 0;
+	int rc = pl_served_cases(v, &more, &n, err);
+	if (rc || !n)
+		return rc;
+	struct pl_served_case *both = PL_NEW_N(a, struct pl_served_case, (uint64_t)s->n + n);
+	if (!both)
+		return pl_fail(err, PL_ERR_NOMEM, v->table->name, "out of memory while reading the table");
+	if (s->n)
+		memcpy(both, s->cases, s->n * sizeof *both);
+	memcpy(both + s->n, more, n * sizeof *both);
+	s->cases = both;
+	s->n += n;
+	return 0;
+}
+
+static int observe_all(struct pl_arena *a, const char *const *paths, uint32_t n_paths, struct pl_observations *obs, struct served *served,
+                       uint32_t *ret_rows, struct pl_err *err)
 {
 	for (uint32_t i = 0; i < n_paths; i++) {
 		struct pl_validator *v;
 		int rc = pl_validator_open(a, paths[i], &v, err);
 		if (!rc)
 			rc = pl_observe_table(v, i, obs, err);
+		if (!rc)
+			rc = add_served(a, v, served, err);
 		if (rc)
 			return rc;
 		*ret_rows += v->table->n_rows;
@@ -87,34 +115,87 @@ static int leave_out(struct pl_arena *a, struct pl_fit *f, struct pl_calibration
 	return 0;
 }
 
+/* The prior with the served constants of `served`, or of the shipped table where nothing served was read. */
+static const struct pl_constants *with_served(struct pl_arena *a, const struct pl_constants *prior, const struct served *served)
+{
+	const struct pl_constants *shipped = pl_constants_shipped();
+	const struct pl_effect *from = served->n ? served->fit.effects : shipped->effects;
+	uint32_t n_from = served->n ? served->fit.n_effects : shipped->n_effects, at = 0, n = 0;
+	struct pl_constants *c = PL_NEW(a, struct pl_constants);
+	struct pl_effect *e = PL_NEW_N(a, struct pl_effect, (uint64_t)prior->n_effects + n_from + 1);
+	if (!c || !e)
+		return NULL;
+	*c = *prior;
+	for (uint32_t i = 0; i <= prior->n_effects; i++) {
+		bool end = i == prior->n_effects;
+		for (; at < n_from && (end || from[at].key < prior->effects[i].key); at++)
+			if (pl_family_is_served((enum pl_family)(from[at].key >> 26)))
+				e[n++] = from[at];
+		if (!end && !pl_family_is_served((enum pl_family)(prior->effects[i].key >> 26)))
+			e[n++] = prior->effects[i];
+		while (!end && at < n_from && from[at].key == prior->effects[i].key) {
+			if (pl_family_is_served((enum pl_family)(from[at].key >> 26)))
+				e[n++] = from[at];
+			at++;
+		}
+	}
+	c->effects = e;
+	c->n_effects = n;
+	for (int t = 0; t < PL_SERVED_METRICS; t++)
+		for (int k = 0; k <= PL_KIN_NONE; k++)
+			c->spread[PL_CLASS_SERVED_TPOT + t][k] = served->n ? served->fit.spread[t] : shipped->spread[PL_CLASS_SERVED_TPOT + t][k];
+	return c;
+}
+
+static void served_errors(const struct served *s, struct pl_calibration_class *classes)
+{
+	for (int t = 0; t < PL_SERVED_METRICS && s->n; t++) {
+		const struct pl_served_errors *all = &s->fit.fitted[t], *dev = &s->fit.left_out[PL_SERVED_BY_DEVICE][t],
+		                              *model = &s->fit.left_out[PL_SERVED_BY_MODEL][t];
+		classes[PL_CLASS_SERVED_TPOT + t] = (struct pl_calibration_class){
+		    .class_name = pl_class_name((enum pl_answer_class)(PL_CLASS_SERVED_TPOT + t)), .n = all->n, .n_devices = s->fit.n_devices,
+		    .fitted_median_frac = all->median_frac, .fitted_p90_frac = all->p90_frac, .device_median_frac = dev->median_frac,
+		    .device_p90_frac = dev->p90_frac, .model_median_frac = model->median_frac, .model_p90_frac = model->p90_frac};
+	}
+}
+
 int pl_calibrate(struct pl_arena *a, const char *const *paths, uint32_t n_paths, bool from_shipped, const struct pl_calibration **ret,
                  struct pl_err *err)
 {
 	struct pl_observations obs = {.a = a};
+	struct served *served = PL_NEW(a, struct served);
 	struct pl_calibration *c = PL_NEW(a, struct pl_calibration);
 	struct pl_calibration_class *classes = PL_NEW_N(a, struct pl_calibration_class, PL_CLASS_COUNT);
 	struct pl_constants *start = PL_NEW(a, struct pl_constants);
-	if (!c || !classes || !start)
+	if (!c || !classes || !start || !served)
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting");
-	int rc = observe_all(a, paths, n_paths, &obs, &c->n_rows, err);
+	int rc = observe_all(a, paths, n_paths, &obs, served, &c->n_rows, err);
+	if (!rc && served->n)
+		rc = pl_fit_served(a, served->cases, served->n, &served->fit, err);
 	if (rc)
 		return rc;
-	if (!obs.n)
+	if (!obs.n && !served->n)
 		return pl_fail(err, PL_ERR_FORMAT, paths[0], "no row of these tables is a speed that can be fitted");
 	start_spreads(start);
-	struct pl_fit f = {.a = a, .prior = from_shipped ? pl_constants_shipped() : start, .prior_weight = from_shipped ? 4 : 1,
+	/* Tables of served runs alone leave the local constants as they are. */
+	const struct pl_constants *prior = with_served(a, from_shipped || !obs.n ? pl_constants_shipped() : start, served);
+	if (!prior)
+		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting");
+	struct pl_fit f = {.a = a, .prior = prior, .prior_weight = from_shipped ? 4 : 1,
 	                   .obs = obs.list, .n = obs.n};
-	rc = pl_fit_all(&f, err);
+	rc = obs.n ? pl_fit_all(&f, err) : 0;
 	if (rc)
 		return rc;
-	errors_into(a, &f, classes, 0);
-	if (!from_shipped)
+	if (obs.n)
+		errors_into(a, &f, classes, 0);
+	if (!from_shipped && obs.n)
 		rc = leave_out(a, &f, classes, err);
 	if (rc)
 		return rc;
-	c->constants = f.fitted;
-	c->n_used = obs.n;
-	c->n_effects = f.fitted->n_effects;
+	served_errors(served, classes);
+	c->constants = obs.n ? f.fitted : prior;
+	c->n_used = obs.n + served->n;
+	c->n_effects = c->constants->n_effects;
 	c->classes = classes;
 	c->n_classes = PL_CLASS_COUNT;
 	*ret = c;

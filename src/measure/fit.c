@@ -142,7 +142,8 @@ static void slopes_of(struct pl_fit *f, struct pl_fit_row *r, struct pl_observat
 		uint32_t k = 0;
 		for (uint32_t i = 0; i < n; i++) {
 			for (unsigned g = 0; g < PL_FAMILY_COUNT && k < MAX_DERIVATIVES; g++)
-				found[k++] = (struct pl_slope){(enum pl_family)g, x[i], PL_DTYPE_UNKNOWN, 0};
+				if (!pl_family_is_served((enum pl_family)g))
+					found[k++] = (struct pl_slope){(enum pl_family)g, x[i], PL_DTYPE_UNKNOWN, 0};
 			uint32_t n_types = types_of(o->speed, &x[i], types);
 			for (unsigned g = 0; g < PL_FAMILY_COUNT; g++)
 				for (uint32_t t = 0; t < n_types && by_type((enum pl_family)g) && k < MAX_DERIVATIVES; t++)

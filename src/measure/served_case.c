@@ -168,6 +168,7 @@ bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_se
 	pl_serve_policy_of(s, &ret->policy);
 	ret->model = m->name;
 	ret->device = ask->gpu;
+	ret->family = pl_arena_strdup(a, ask->model);
 	ret->engine = e->id;
 	return true;
 }

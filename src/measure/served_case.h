@@ -25,16 +25,15 @@ struct pl_served_case {
 	struct pl_serve_policy policy;
 	struct pl_serve_load load;
 	double ttft_s, tpot_s, output_tok_s; /* measured, NAN where not */
-	const char *model, *device, *engine; /* groups that can be left out */
+	const char *model, *family, *device, *engine; /* groups that can be left out; family: the model in any precision */
 	double weight;
 };
 
 /* Everything in the arena a. False: the row's reason says why. */
 bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_served_ask *ask, struct pl_served_case *ret);
 
-/* All cases of silicon_sample.csv that are clean, for a fit; the table is read as validate reads it. */
-int pl_silicon_cases(struct pl_arena *a, const char *path, struct pl_served_case **ret_cases, uint32_t *ret_n,
-                     struct pl_err *err) PL_MUST_CHECK;
+/* The cases of an open table that are neither flagged nor unmapped, for a fit; none where its kind is not served runs. */
+int pl_served_cases(struct pl_validator *v, struct pl_served_case **ret_cases, uint32_t *ret_n, struct pl_err *err) PL_MUST_CHECK;
 
 extern const struct pl_table_kind pl_kind_silicon_sample, pl_kind_serving_perf;
 

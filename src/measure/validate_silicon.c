@@ -323,7 +323,8 @@ static void map(struct pl_vrow *r)
 	if (x->cases) {
 		c.ttft_s = ttft && ttft->status != PL_FLAGGED ? ttft->measured / 1e3 : NAN;
 		c.tpot_s = tpot && tpot->status != PL_FLAGGED ? tpot->measured / 1e3 : NAN;
-		x->cases[x->n_cases++] = c;
+		if (!isnan(c.ttft_s) || !isnan(c.tpot_s))
+			x->cases[x->n_cases++] = c;
 		return;
 	}
 	if (pl_serve_closed_loop(r->a, c.speed, &c.policy, &c.load, &out, &err)) {
@@ -332,6 +333,31 @@ static void map(struct pl_vrow *r)
 	}
 	pl_vrow_predict(ttft, out.ttft_s.median * 1e3, out.ttft_s.low * 1e3, out.ttft_s.high * 1e3);
 	pl_vrow_predict(tpot, out.tpot_s.median * 1e3, out.tpot_s.low * 1e3, out.tpot_s.high * 1e3);
+}
+
+int pl_served_cases(struct pl_validator *v, struct pl_served_case **ret_cases, uint32_t *ret_n, struct pl_err *err)
+{
+	*ret_n = 0;
+	if (v->kind != &pl_kind_silicon_sample)
+		return 0;
+	struct silicon *x = NULL;
+	for (uint32_t i = 0; i < v->table->n_rows; i++) {
+		struct pl_vrow r = {.a = pl_arena_new(0), .v = v, .index = i, .row = &v->table->rows[i]};
+		x = r.a ? kept(&r) : NULL;
+		if (x && !x->cases) {
+			x->a = v->a;
+			x->cases = PL_NEW_N(v->a, struct pl_served_case, v->table->n_rows);
+		}
+		if (x && x->cases && r.row->n_cells == v->table->n_columns && !r.row->has_nul && pl_vrow_is(&r, "mode", "agg"))
+			map(&r);
+		pl_arena_free(r.a);
+	}
+	if (!x || !x->cases || pl_arena_failed(v->a))
+		return pl_fail(err, PL_ERR_NOMEM, v->table->name, "out of memory while reading the table");
+	*ret_cases = x->cases;
+	*ret_n = x->n_cases;
+	x->cases = NULL;
+	return 0;
 }
 
 const struct pl_table_kind pl_kind_silicon_sample = {"silicon_sample", columns, map, NULL};

@@ -124,6 +124,19 @@ static void plain_attention(struct bound *b)
 	b->v[PL_F_KV_READ_EFF] *= b->v[PL_F_KV_PLAIN];
 }
 
+/* Serving engines on measured cards run CUDA graphs of their own kernels: constants of their own, which served runs fit and
+ * local ones do not touch. What is left of passes over values and scans there has no measured rows to move it. */
+static void measured_kernels(struct bound *b)
+{
+	b->v[PL_F_OP_S] = b->v[PL_F_GRAPH_OP_S];
+	b->v[PL_F_STEP_S] = b->v[PL_F_SERVED_STEP_S];
+	b->v[PL_F_SEQ_S] = b->v[PL_F_SERVED_SEQ_S];
+	b->v[PL_F_REQUEST_S] = b->v[PL_F_SERVED_REQUEST_S];
+	b->v[PL_F_LAYER_S] = 0;
+	b->v[PL_F_ELEM_EFF] = pl_family_start(PL_F_ELEM_EFF);
+	b->v[PL_F_SCAN_EFF] = pl_family_start(PL_F_SCAN_EFF);
+}
+
 /* Constants of all places before any bump: a fit bumps them one by one. */
 static void look_up(const struct pl_speed *s, const struct pl_constants *c, struct pl_bound_cache *ret)
 {
@@ -157,6 +170,8 @@ static void bind_places(struct pl_speed *s, struct binding *g, const struct pl_b
 		g->places[i].v[PL_F_GEMM_EFF] *= p->cap_compute;
 		g->places[i].v[PL_F_ATTN_EFF] *= p->cap_compute;
 		older(&g->places[i], s->age_years, p->first == PL_SPEED_HOST);
+		if (s->kernels_system)
+			measured_kernels(&g->places[i]);
 		if (s->plain_attention)
 			plain_attention(&g->places[i]);
 		if (p->first == PL_SPEED_HOST)

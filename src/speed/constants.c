@@ -37,6 +37,26 @@ const char *pl_backend_name(enum pl_backend b)
 	return backends[(unsigned)b < PL_BACKEND_COUNT ? b : PL_BACKEND_AUTO];
 }
 
+bool pl_family_is_served(enum pl_family f)
+{
+	switch (f) {
+	case PL_F_ARRIVAL_STEPS:
+	case PL_F_KERNEL:
+	case PL_F_EXPERT_KERNEL:
+	case PL_F_ATTN_KERNEL:
+	case PL_F_PROMPT_ATTN_KERNEL:
+	case PL_F_REDUCE_KERNEL:
+	case PL_F_GRAPH_OP_S:
+	case PL_F_SERVED_STEP_S:
+	case PL_F_SERVED_SEQ_S:
+	case PL_F_SERVED_REQUEST_S:
+	case PL_F_PROMPT_LAYER_S:
+		return true;
+	default:
+		return false;
+	}
+}
+
 const char *pl_family_name(enum pl_family f)
 {
 	return families[f].name;

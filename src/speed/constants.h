@@ -75,6 +75,8 @@ struct pl_context {
 double pl_constant(const struct pl_constants *c, enum pl_family f, const struct pl_context *x, enum pl_dtype type);
 const struct pl_effect *pl_effect_find(const struct pl_constants *c, uint32_t key);
 
+/* Moved by served runs alone (measure/fit_served.c); a fit of local speeds leaves it. */
+bool pl_family_is_served(enum pl_family f);
 const char *pl_family_name(enum pl_family f);
 double pl_family_start(enum pl_family f);
 double pl_family_spread(enum pl_family f);

@@ -298,6 +298,9 @@ bool pl_kernel_message(const struct pl_kernels *k, enum pl_kernel_message_op op,
 	const struct pl_kernel_message *own = message_row(k->system, op, n_gpus);
 	/* Small sums go through the engines' own kernels, large ones through NCCL: the engines switch where it pays. */
 	const struct pl_kernel_message *nccl = op == PL_MESSAGE_ALL_REDUCE_GRAPH ? message_row(k->system, PL_MESSAGE_ALL_REDUCE, n_gpus) : NULL;
+	/* A sum over all ranks does at least what gathering or scattering as many bytes does. */
+	if (op == PL_MESSAGE_ALL_GATHER || op == PL_MESSAGE_REDUCE_SCATTER)
+		nccl = message_row(k->system, PL_MESSAGE_ALL_REDUCE_GRAPH, n_gpus);
 	own = own ? own : nccl;
 	if (!own || n_gpus < 2)
 		return false;

@@ -1,0 +1,30 @@
+/* Fits the constants of serving engines on measured cards to served runs.
+ *
+ * Few constants, drawn towards their priors: kernels in the engine against kernels alone for all engines together, and what
+ * each engine adds (sequences, prompts, arrival). ln(TPOT) and ln(TTFT) of a played loop are differentiated by each; steps of
+ * Gauss-Newton with Cauchy weights; groups left out are solved from the same slopes and then played again. */
+#ifndef PLIMSOLL_MEASURE_FIT_SERVED_H
+#define PLIMSOLL_MEASURE_FIT_SERVED_H
+
+#include "measure/served_case.h"
+
+enum { PL_SERVED_METRICS = 2, PL_SERVED_MAX = 40 }; /* TPOT, TTFT; constants */
+
+enum pl_served_group { PL_SERVED_BY_DEVICE = 0, PL_SERVED_BY_MODEL, PL_SERVED_BY_PAIR /* a model on a device */ };
+
+struct pl_served_errors {
+	uint32_t n;
+	double median_frac, p90_frac;
+};
+
+struct pl_served_fit {
+	struct pl_effect effects[PL_SERVED_MAX]; /* sorted by key */
+	uint32_t n_effects, n_devices;
+	struct pl_served_errors fitted[PL_SERVED_METRICS], left_out[3][PL_SERVED_METRICS]; /* by enum pl_served_group */
+	struct pl_spread spread[PL_SERVED_METRICS]; /* of the models left out and the pairs left out, the wider */
+};
+
+int pl_fit_served(struct pl_arena *a, struct pl_served_case *cases, uint32_t n, struct pl_served_fit *ret,
+                  struct pl_err *err) PL_MUST_CHECK;
+
+#endif

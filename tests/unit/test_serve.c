@@ -117,7 +117,9 @@ static void check_growth(struct pl_arena *a, const struct pl_speed *s, const str
 	for (double n = 16; n <= 128; n *= 2) {
 		struct pl_served r = serve(a, s, p, n, 1024, 512);
 		assert_true(r.tpot_s.median >= last.tpot_s.median * 0.995);
-		assert_true(r.output_tok_s.median >= last.output_tok_s.median * 0.98);
+		/* where prompts fill all the time the rate is flat, and the start and end of five rounds move it by a few percent */
+		if (!(r.output_tok_s.median >= last.output_tok_s.median * 0.95))
+			fail_msg("%g clients: %g tok/s after %g (tpot %g, ttft %g, running %g)", n, r.output_tok_s.median, last.output_tok_s.median, r.tpot_s.median, r.ttft_s.median, r.running);
 		last = r;
 	}
 }

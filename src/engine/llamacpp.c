@@ -203,6 +203,23 @@ static uint64_t shared_bytes(const struct ll_job *j, const struct ll_sum *s)
 	return sum;
 }
 
+static const struct pl_opt_u64 *ram_of(const struct pl_machine *hw)
+{
+	return hw->detected && hw->ram_free_bytes.known ? &hw->ram_free_bytes : &hw->ram_bytes;
+}
+
+uint64_t ll_host_bytes(const struct ll_job *j, const struct ll_sum *s)
+{
+	uint64_t own = pl_sat_add(pl_use_total_bytes(&s->host), pl_sat_add(s->output_buffer_bytes, HOST_FOOTPRINT_BYTES));
+	return pl_sat_add(own, shared_bytes(j, s));
+}
+
+bool ll_host_holds(const struct ll_job *j, const struct ll_sum *s)
+{
+	const struct pl_opt_u64 *ram = ram_of(j->hw);
+	return !ram->known || ll_host_bytes(j, s) <= ram->value;
+}
+
 static void note_worst(struct pl_layout *out, uint64_t need, uint64_t room, const char *name)
 {
 	if (need > room) {
@@ -218,7 +235,6 @@ static void note_worst(struct pl_layout *out, uint64_t need, uint64_t room, cons
 
 static void judge(const struct ll_job *j, const struct ll_sum *s, struct pl_layout *out)
 {
-	const struct pl_machine *hw = j->hw;
 	bool on_device = false;
 	out->fits = true;
 	out->spare_bytes = UINT64_MAX;
@@ -229,7 +245,7 @@ static void judge(const struct ll_job *j, const struct ll_sum *s, struct pl_layo
 		on_device = true;
 		note_worst(out, pl_use_total_bytes(u), j->dev[d].room_bytes, j->dev[d].dev->name);
 	}
-	const struct pl_opt_u64 *ram = hw->detected && hw->ram_free_bytes.known ? &hw->ram_free_bytes : &hw->ram_bytes;
+	const struct pl_opt_u64 *ram = ram_of(j->hw);
 	if (ram->known) {
 		uint64_t spare = out->spare_bytes;
 		note_worst(out, pl_sat_add(out->host.rest_bytes, shared_bytes(j, s)), ram->value, pl_tr("RAM"));

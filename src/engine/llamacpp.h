@@ -157,7 +157,6 @@ void ll_default_split(const struct ll_job *j, double *ret_split);
 /* Bytes of every device and the host for one placement. sum->layer_dev must hold n_all + 1 entries. */
 void ll_place_sum(const struct ll_job *j, const struct ll_place *pl, struct ll_sum *sum);
 bool ll_devices_hold(const struct ll_job *j, const struct ll_sum *sum);
-/* The best placement that fits; the fullest offload when none does. */
 /* The engine's own placement; pl as asked for, the output layer included. */
 enum ll_fit_end ll_fit(struct ll_job *j, struct ll_place *pl, struct ll_sum *sum);
 /* The patterns that say such a placement on a command line. */
@@ -169,6 +168,15 @@ const char *ll_buffer_prefix(const struct ll_device *d);
 int ll_extra(struct ll_job *j, struct pl_err *err);
 void ll_extra_add(const struct ll_job *j, struct ll_sum *sum);
 void ll_set_context(struct ll_job *j, uint64_t n_ctx_total);
+/* RAM the process needs once loaded, devices that share it counted; and whether the machine has it (unknown: yes). */
+uint64_t ll_host_bytes(const struct ll_job *j, const struct ll_sum *sum);
+bool ll_host_holds(const struct ll_job *j, const struct ll_sum *sum);
+/* Placements for what the parameters leave open (llamacpp_search.c), best first by this order:
+ *   1. every device holds its part, and RAM holds the rest; else every device, and RAM is asked for least;
+ *   2. the CPU reads fewest bytes for one token: weights it computes with (of experts the part a token uses) and its cache;
+ *   3. layers are split by free memory, as llama.cpp does unasked, where that holds; else so that the fullest device keeps most.
+ * Up to 16 layers and 200 splits all of them are tried; beyond, layers and experts are bisected, which is exact where fewer of them
+ * never need more memory, and splits are balanced and then improved layer by layer. The fullest offload when nothing holds. */
 void ll_choose(struct ll_job *j, struct ll_place *ret_place, struct ll_sum *sum);
 /* Compute buffers, once layers and experts have their places. */
 void ll_compute(const struct ll_job *j, struct ll_sum *sum);

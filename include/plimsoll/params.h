@@ -27,6 +27,7 @@ struct pl_draft {
 	int32_t n_gpu_layers;         /* PL_AUTO: all that fit */
 	int32_t n_cpu_moe;
 	enum pl_dtype type_k, type_v; /* UNKNOWN: f16 */
+	uint32_t n_ubatch;            /* llama.cpp: of the draft's context; 0: the target's */
 	uint32_t n_max;               /* tokens drafted at once; 0: the engine's default */
 	bool mtp;                     /* the target's own next-token-prediction layers draft; model is NULL then */
 };

@@ -20,7 +20,8 @@ enum action {
 	PARALLEL, MMPROJ, MMPROJ_AUTO, MMPROJ_OFFLOAD, MMPROJ_DEVICE, RPC, LOAD_MODE, MMAP, MLOCK, DIRECT_IO, DEVICE, OVERRIDE, CPU_MOE,
 	N_CPU_MOE, N_CPU_FFN, GPU_LAYERS, SPLIT_MODE, TENSOR_SPLIT, MAIN_GPU, FIT, FIT_TARGET, FIT_CTX, OP_OFFLOAD, LORA, MODEL, MODEL_URL,
 	DOCKER, HF_REPO, HF_FILE, EMBEDDING, PPL_STRIDE, KL, PPL_OTHER, DRAFT_HF, DRAFT_TYPE_K, DRAFT_TYPE_V, DRAFT_CPU_MOE, DRAFT_N_CPU_MOE,
-	DRAFT_MAX, DRAFT_GPU_LAYERS, DRAFT_MODEL, SPEC_TYPE, DRAFT_DEVICE, DRAFT_OVERRIDE, DRAFT_CTX, ROUTER, OVERRIDE_KV, BB_SEQS, PRESET
+	DRAFT_MAX, DRAFT_GPU_LAYERS, DRAFT_MODEL, SPEC_TYPE, DRAFT_DEVICE, DRAFT_OVERRIDE, DRAFT_CTX, ROUTER, OVERRIDE_KV, BB_SEQS, PRESET,
+	MOE_CACHE, DRAFT_UBATCH
 };
 
 static const struct pl_flag flags[] = {
@@ -275,6 +276,11 @@ static bool set_devices(struct pl_reader *r, enum action action, const char *val
 		*rc = pl_read_int(r, value, 0, INT32_MAX, &n);
 		p->n_cpu_moe = *rc ? 0 : (int32_t)n;
 		break;
+	case MOE_CACHE:
+		*rc = pl_read_int(r, value, 0, INT32_MAX, &n);
+		if (!*rc && n)
+			pl_remark(r, PL_NOTE_WARNING, "--moe-cache-mib %lld: these MiB on the GPUs are not counted", (long long)n);
+		break;
 	case N_CPU_FFN: /* gate, up and down of dense layers (common/common.h) */
 		*rc = pl_read_int(r, value, 0, 4096, &n);
 		for (int64_t i = 0; !*rc && i < n; i++)
@@ -332,6 +338,7 @@ static bool set_draft(struct pl_reader *r, enum action action, const char *value
 		d->n_cpu_moe = *rc ? 0 : (int32_t)n;
 		break;
 	case DRAFT_MAX: *rc = pl_read_u32(r, value, 0, 65536, &d->n_max); break;
+	case DRAFT_UBATCH: *rc = pl_read_u32(r, value, 0, 1 << 24, &d->n_ubatch); break;
 	case DRAFT_GPU_LAYERS: *rc = gpu_layers(r, value, &d->n_gpu_layers); break;
 	case DRAFT_CTX:
 		*rc = pl_read_int(r, value, 0, 1 << 28, &n);

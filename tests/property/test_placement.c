@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include <plimsoll/catalog.h>
 #include <plimsoll/engine.h>
 
 static const char dense[] = "{\"architectures\":[\"Qwen3ForCausalLM\"],\"model_type\":\"qwen3\",\"hidden_size\":2048,\"intermediate_size\":6144,"
@@ -187,8 +188,69 @@ static void the_chosen_placement_is_the_best_of_all(void **state)
 	assert_true(n_partial > 8);
 }
 
+/* ---- serving engines: ranks and stages --------------------------------------------------------------------------------- */
+
+/* The wish: hold the request, with fewest pipeline stages, and then as many requests at once as can be. */
+static void check_ranks(const struct pl_engine *e, const char *name, const char *line, uint32_t *n)
+{
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_model_row *row;
+	const struct pl_model *m = NULL;
+	const struct pl_machine *hw = NULL;
+	struct pl_err err = {0};
+	struct pl_params chosen, p;
+	struct pl_layout best = {0}, l = {0};
+	assert_int_equal(pl_model_row_find(name, &row, &err), 0);
+	assert_int_equal(pl_model_from_config(a, row->id, row->config_json, row->config_len, NULL, &m, &err), 0);
+	assert_int_equal(pl_machine_parse(a, line, &hw, &err), 0);
+	pl_params_default(&chosen);
+	chosen.n_ctx_tokens = 16384;
+	chosen.n_seq = 2;
+	if (e->layout(a, m, hw, &chosen, &best, &err)) {
+		pl_arena_free(a);
+		return;
+	}
+	++*n;
+	for (uint32_t pp = 1; pp <= hw->n_devices; pp++)
+		for (uint32_t tp = 1; tp * pp <= hw->n_devices; tp++) {
+			pl_params_default(&p);
+			p.n_ctx_tokens = 16384;
+			p.n_seq = 2;
+			p.tensor_parallel = tp;
+			p.pipeline_parallel = pp;
+			if (e->layout(a, m, hw, &p, &l, &err) || !l.fits)
+				continue;
+			if (!best.fits || pp < chosen.pipeline_parallel ||
+			    (pp == chosen.pipeline_parallel && l.max_concurrency > best.max_concurrency * (1 + 1e-9)))
+				fail_msg("%s, %s on %s: %u ranks in %u stages hold %.3f requests; chosen are %u in %u with %.3f, fits %d", e->id, name, line, tp,
+				         pp, l.max_concurrency, chosen.tensor_parallel, chosen.pipeline_parallel, best.max_concurrency, best.fits);
+		}
+	pl_arena_free(a);
+}
+
+static void the_chosen_ranks_are_the_best_of_all(void **state)
+{
+	static const char *const engines[] = {"vllm", "sglang", "tensorrt-llm"};
+	static const char *const models[] = {"Qwen/Qwen3-32B", "llama3.1-8b", "openai/gpt-oss-120b", "Qwen/Qwen3-30B-A3B", "deepseek-ai/DeepSeek-R1"};
+	static const char *const machines[] = {"8x h200-sxm, ram 2TiB", "4x rtx4090, ram 256GiB", "3x a6000, ram 256GiB", "h100-sxm, ram 256GiB",
+	                                       "6x l40s, ram 512GiB"};
+	uint32_t n = 0;
+	(void)state;
+	for (size_t e = 0; e < 3; e++) {
+		const struct pl_engine *engine = NULL;
+		struct pl_err err = {0};
+		if (pl_engine_find(engines[e], &engine, &err))
+			continue;
+		for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+			for (size_t j = 0; j < sizeof machines / sizeof *machines; j++)
+				check_ranks(engine, models[i], machines[j], &n);
+	}
+	assert_true(n >= 30);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(the_chosen_placement_is_the_best_of_all)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(the_chosen_placement_is_the_best_of_all),
+	                                   cmocka_unit_test(the_chosen_ranks_are_the_best_of_all)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

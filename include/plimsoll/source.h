@@ -10,7 +10,7 @@ struct pl_loaded;
 
 /* Opens a model by reference:
  *   a .gguf file (any part of a split one), a .safetensors file, a config.json, a folder with config.json and weights,
- *   "https://…/model.gguf", "hf:owner/repo[:file]" (headers by HTTP range), or a catalogue name.
+ *   "https://…/model.gguf", "hf:owner/repo[:file|:precision]" (headers by HTTP range), or a catalogue name.
  * quant: NULL, or a precision to plan for when the reference does not fix it; asking for one with a quantised file is an
  * error that says so. */
 int pl_load(struct pl_arena *a, const char *ref, const char *quant, struct pl_loaded **ret_loaded,

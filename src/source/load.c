@@ -3,11 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include <plimsoll/catalog.h>
 
 #include "base/checked.h"
+#include "source/hub.h"
 #include "source/source.h"
 
 enum { MAX_PARTS = 1024, MAX_PATH = 4096, MAX_CONFIG = 16 << 20, MAX_INDEX = 128 << 20 };
@@ -241,17 +243,35 @@ static int load_folder(struct loader *x, const char *path)
 
 /* ---- remote repositories ---------------------------------------------------------------------------------------- */
 
-/* "hf:owner/repo[:file]": a GGUF file, else config.json and, where there is one, the header of the single safetensors file. */
+/* The file a precision means in a repository of GGUF files, by its listing. */
+static int pick_file(struct loader *x, const char *endpoint, const char *repo, const char *tag, const char **ret_file)
+{
+	char *json, *url = pl_arena_printf(x->a, "%s/api/models/%s/tree/main?recursive=true", endpoint, repo);
+	size_t len;
+	if (!url)
+		return pl_fail(x->err, PL_ERR_NOMEM, x->ref, "out of memory");
+	int rc = read_text(x, url, MAX_CONFIG, &json, &len);
+	return rc ? rc : pl_hub_pick(x->a, x->ref, tag, json, len, ret_file, x->err);
+}
+
+/* "hf:owner/repo[:file|:precision]": a GGUF file, by name or by precision; else config.json and, where there is one, the header of
+ * the single safetensors file. */
 static int load_hub(struct loader *x, const char *rest)
 {
-	const char *endpoint = getenv("HF_ENDPOINT"), *colon = strchr(rest, ':');
-	int repo_len = colon ? (int)(colon - rest) : (int)strlen(rest);
-	char *url;
+	const char *endpoint = getenv("HF_ENDPOINT"), *colon = strchr(rest, ':'), *file = colon ? colon + 1 : NULL;
+	char *url, *repo = pl_arena_strndup(x->a, rest, strcspn(rest, ":"));
+	size_t n = repo ? strlen(repo) : 0;
 	if (!endpoint || !*endpoint)
 		endpoint = "https://huggingface.co";
-	if (!memchr(rest, '/', (size_t)repo_len) || strstr(rest, "..") || strpbrk(rest, " \t\r\n?#%\\"))
-		return pl_fail(x->err, PL_ERR_USAGE, x->ref, "write hf:owner/repository or hf:owner/repository:file.gguf");
-	url = pl_arena_printf(x->a, "%s/%.*s/resolve/main/%s", endpoint, repo_len, rest, colon ? colon + 1 : "config.json");
+	if (!repo || !strchr(repo, '/') || strstr(rest, "..") || strpbrk(rest, " \t\r\n?#%\\"))
+		return pl_fail(x->err, PL_ERR_USAGE, x->ref, "write hf:owner/repository, hf:owner/repository:file.gguf or hf:owner/repository:Q4_K_M");
+	bool named = file && (ends_with(file, ".gguf") || ends_with(file, ".safetensors") || ends_with(file, ".json"));
+	if (!named && (file || (n > 4 && !strcasecmp(repo + n - 4, "gguf")))) {
+		int rc = pick_file(x, endpoint, repo, file, &file);
+		if (rc)
+			return rc;
+	}
+	url = pl_arena_printf(x->a, "%s/%s/resolve/main/%s", endpoint, repo, file ? file : "config.json");
 	if (!url)
 		return pl_fail(x->err, PL_ERR_NOMEM, x->ref, "out of memory");
 	if (ends_with(url, ".gguf"))

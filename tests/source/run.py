@@ -56,6 +56,15 @@ class Server(http.server.BaseHTTPRequestHandler):
         body, span = Server.body, self.headers.get("Range")
         if self.path.startswith("/missing"):
             return self.send_error(404)
+        if self.path.startswith("/api/models/owner/repo-GGUF/tree"):
+            names = ["README.md", "mmproj-f16.gguf", "m-Q8_0.gguf", "m-UD-Q4_K_XL.gguf", "big/m-BF16-00002-of-00002.gguf",
+                     "big/m-BF16-00001-of-00002.gguf", "m-q4_k_m.gguf"]
+            listing = json.dumps([{"type": "file", "path": n} for n in names]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(listing)))
+            self.end_headers()
+            self.wfile.write(listing)
+            return None
         if self.path.startswith("/private"):
             return self.send_error(401)
         if self.path.startswith("/endless"):  # no length, no range, data for ever
@@ -108,6 +117,17 @@ def remote(tmp):
     result = run("inspect", "hf:owner/repo:tiny.gguf", env={"HF_ENDPOINT": url, "HF_TOKEN": "secret"})
     check("hf: goes to the endpoint with its token", result.returncode == 0 and
           Server.seen[0][0] == "/owner/repo/resolve/main/tiny.gguf" and Server.seen[0][2] == "Bearer secret", (result.stderr, Server.seen))
+    for ref, file in {"": "m-q4_k_m.gguf", ":Q8_0": "m-Q8_0.gguf", ":bf16": "big/m-BF16-00001-of-00002.gguf",
+                      ":UD-Q4_K_XL": "m-UD-Q4_K_XL.gguf"}.items():
+        Server.seen.clear()
+        run("inspect", "hf:owner/repo-GGUF" + ref, env={"HF_ENDPOINT": url})
+        check(f"hf:…{ref} means {file}", Server.seen[1][0] == "/owner/repo-GGUF/resolve/main/" + file, Server.seen)
+    fails("a precision that is not there", run("inspect", "hf:owner/repo-GGUF:Q2_K", env={"HF_ENDPOINT": url}), 3, "Q2_K")
+    Server.seen.clear()
+    result = run("plan", "--json", "--on", "cpu, ram 64GiB", "--", "llama-server", "-hf", "owner/repo-GGUF:Q8_0", "-c", "512",
+                 env={"HF_ENDPOINT": url})
+    check("a pasted -hf is read and said again", result.returncode in (0, 1) and "-hf owner/repo-GGUF:Q8_0 " in json.loads(result.stdout)["command"],
+          (result.stdout[:300], result.stderr))
     Server.seen.clear()
     run("inspect", f"{url}/tiny.gguf", env={"HF_TOKEN": "secret"})
     check("the token goes nowhere else", all(a is None for _, _, a in Server.seen), Server.seen)

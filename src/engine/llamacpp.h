@@ -172,7 +172,7 @@ void ll_set_context(struct ll_job *j, uint64_t n_ctx_total);
 uint64_t ll_host_bytes(const struct ll_job *j, const struct ll_sum *sum);
 bool ll_host_holds(const struct ll_job *j, const struct ll_sum *sum);
 /* Placements for what the parameters leave open (llamacpp_search.c), best first by this order:
- *   1. every device holds its part, and RAM holds the rest; else every device, and RAM is asked for least;
+ *   1. every device holds its part, and RAM holds the rest; else every device, and, unless the file is mapped, RAM is asked for least;
  *   2. the CPU reads fewest bytes for one token: weights it computes with (of experts the part a token uses) and its cache;
  *   3. layers are split by free memory, as llama.cpp does unasked, where that holds; else so that the fullest device keeps most.
  * Up to 16 layers and 200 splits all of them are tried; beyond, layers and experts are bisected, which is exact where fewer of them

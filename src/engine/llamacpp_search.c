@@ -262,9 +262,9 @@ static uint32_t least_cpu_experts(const struct search *s, uint32_t n_gpu_layers)
 static void consider(struct search *s, const struct ll_place *pl)
 {
 	struct score now = {ll_host_holds(s->j, s->sum), ll_host_bytes(s->j, s->sum), cpu_bytes(s, pl->n_gpu_layers, pl->n_cpu_moe)};
-	bool better = !s->holds || (now.ram && !s->score.ram) || (now.ram && s->score.ram && now.cpu_bytes < s->score.cpu_bytes) ||
-	              (!now.ram && !s->score.ram && now.host_bytes < s->score.host_bytes);
-	if (!better)
+	bool mapped = !s->j->p->no_mmap && !s->j->p->mlock; /* what RAM cannot hold is read from the file again */
+	bool fewer = now.ram || mapped ? now.cpu_bytes < s->score.cpu_bytes : now.host_bytes < s->score.host_bytes;
+	if (s->holds && !(now.ram && !s->score.ram) && !(now.ram == s->score.ram && fewer))
 		return;
 	s->best = *pl;
 	s->score = now;

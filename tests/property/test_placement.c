@@ -80,7 +80,7 @@ static bool next_deal(double *split, uint32_t n)
 }
 
 struct truth {
-	bool devices, ram;
+	bool devices, ram, mapped;
 	uint64_t host_bytes;
 	double cpu_bytes;
 	uint32_t n;
@@ -91,9 +91,8 @@ static void take(struct truth *t, const struct value *v)
 	t->n++;
 	if (!v->devices)
 		return;
-	bool better = !t->devices || (v->ram && !t->ram) || (v->ram && t->ram && v->cpu_bytes < t->cpu_bytes) ||
-	              (!v->ram && !t->ram && v->host_bytes < t->host_bytes);
-	if (!better)
+	bool fewer = v->ram || t->mapped ? v->cpu_bytes < t->cpu_bytes : v->host_bytes < t->host_bytes;
+	if (t->devices && !(v->ram && !t->ram) && !(v->ram == t->ram && fewer))
 		return;
 	t->devices = true;
 	t->ram = v->ram;
@@ -148,6 +147,8 @@ static void check(const char *config, const char *line, uint64_t ctx, uint32_t *
 		fail_msg("%s: %s", err.where, err.msg);
 	pl_params_default(&asked);
 	asked.n_ctx_tokens = ctx;
+	asked.no_mmap = ctx > 4096;
+	t.mapped = !asked.no_mmap;
 	bool experts = m->layers[0].n_expert > 0;
 	for (int32_t l = 0; l <= (int32_t)m->n_layers + 1; l++)
 		for (int32_t k = 0; k <= (experts ? (int32_t)m->n_layers : 0); k++)
@@ -156,8 +157,8 @@ static void check(const char *config, const char *line, uint64_t ctx, uint32_t *
 	struct value v = value_of(a, m, hw, &p);
 	*n_seen += t.n;
 	*n_partial += t.devices && v.cpu_bytes > 0;
-	if (v.devices != t.devices || (t.devices && v.ram != t.ram) || (t.devices && t.ram && v.cpu_bytes > t.cpu_bytes) ||
-	    (t.devices && !t.ram && v.host_bytes > t.host_bytes))
+	if (v.devices != t.devices || (t.devices && v.ram != t.ram) || (t.devices && (t.ram || t.mapped) && v.cpu_bytes > t.cpu_bytes) ||
+	    (t.devices && !t.ram && !t.mapped && v.host_bytes > t.host_bytes))
 		fail_msg("%s, %llu tokens: -ngl %d --n-cpu-moe %d holds %d %d and leaves the CPU %.0f bytes (RAM %llu); the best of %u holds %d %d and "
 		         "leaves %.0f (%llu)", line, (unsigned long long)ctx, p.n_gpu_layers, p.n_cpu_moe, v.devices, v.ram, v.cpu_bytes,
 		         (unsigned long long)v.host_bytes, t.n, t.devices, t.ram, t.cpu_bytes, (unsigned long long)t.host_bytes);
@@ -183,7 +184,8 @@ static void the_chosen_placement_is_the_best_of_all(void **state)
 	(void)state;
 	for (size_t c = 0; c < 3; c++)
 		for (size_t i = 0; i < sizeof machines / sizeof *machines; i++)
-			check(configs[c], machines[i], i % 2 ? 8192 : 2048, &n_partial, &n_seen);
+			for (uint64_t ctx = 2048; ctx <= 8192; ctx *= 4)
+				check(configs[c], machines[i], ctx, &n_partial, &n_seen);
 	print_message("%u placements compared\n", n_seen);
 	assert_true(n_partial > 8);
 }

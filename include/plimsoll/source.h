@@ -15,6 +15,9 @@ struct pl_loaded;
  * error that says so. */
 int pl_load(struct pl_arena *a, const char *ref, const char *quant, struct pl_loaded **ret_loaded,
             const struct pl_model **ret_model, struct pl_err *err) PL_MUST_CHECK;
+/* The same with a JSON object laid over config.json first (vLLM's --hf-overrides); a GGUF file has none, and keeps what it says. */
+int pl_load_changed(struct pl_arena *a, const char *ref, const char *quant, const char *changes, struct pl_loaded **ret_loaded,
+                    const struct pl_model **ret_model, struct pl_err *err) PL_MUST_CHECK;
 void pl_loaded_free(struct pl_loaded *l); /* NULL is fine */
 
 /* All of a local text file of at most max_bytes, NUL-terminated, in the arena. */

@@ -69,13 +69,13 @@ static int lay_options_under(struct pl_plan_job *j)
 /* A precision that the command asks for counts where the files do not fix one. */
 static int load_model(struct pl_plan_job *j, const char *ref)
 {
-	const char *quant = pl_cli_text(j->cli, "quant"), *of_command = j->command->quant;
+	const char *quant = pl_cli_text(j->cli, "quant"), *of_command = j->command->quant, *over = j->command->hf_overrides;
 	struct pl_err first = {0};
 	if (quant || !of_command)
-		return pl_load(j->a, ref, quant, &j->loaded, &j->req.model, &j->err);
-	if (!pl_load(j->a, ref, of_command, &j->loaded, &j->req.model, &first))
+		return pl_load_changed(j->a, ref, quant, over, &j->loaded, &j->req.model, &j->err);
+	if (!pl_load_changed(j->a, ref, of_command, over, &j->loaded, &j->req.model, &first))
 		return 0;
-	if (!pl_load(j->a, ref, NULL, &j->loaded, &j->req.model, &j->err))
+	if (!pl_load_changed(j->a, ref, NULL, over, &j->loaded, &j->req.model, &j->err))
 		return 0;
 	j->err = first;
 	return -(int)first.code;
@@ -109,8 +109,8 @@ int pl_tail_apply(struct pl_plan_job *j, const char *model_ref)
 	rc = rc ? rc : load_others(j);
 	rc = rc ? rc : pl_command_settle(j->a, c, j->req.model, j->req.machine, &j->err);
 	rc = rc ? rc : lay_options_under(j);
-	if (!rc && c->hf_overrides)
-		pl_note_add(j->a, &c->notes, PL_NOTE_WARNING, "--hf-overrides is not laid over the model's config");
+	if (!rc && c->hf_overrides && j->req.model->format == PL_FORMAT_GGUF)
+		pl_note_add(j->a, &c->notes, PL_NOTE_WARNING, "a GGUF file has no config that could be overridden");
 	j->req.params = c->params;
 	j->req.command = c;
 	j->req.model_ref = c->model_ref ? c->model_ref : ref;

@@ -211,6 +211,7 @@ static const struct pl_opt_u64 *ram_of(const struct pl_machine *hw)
 uint64_t ll_host_bytes(const struct ll_job *j, const struct ll_sum *s)
 {
 	uint64_t own = pl_sat_add(pl_use_total_bytes(&s->host), pl_sat_add(s->output_buffer_bytes, HOST_FOOTPRINT_BYTES));
+	own = pl_sat_add(own, pl_use_total_bytes(&j->extra.host));
 	return pl_sat_add(own, shared_bytes(j, s));
 }
 

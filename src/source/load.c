@@ -8,6 +8,8 @@
 
 #include <plimsoll/catalog.h>
 
+#include <jansson.h>
+
 #include "base/checked.h"
 #include "source/hub.h"
 #include "source/source.h"
@@ -17,7 +19,7 @@ enum { MAX_PARTS = 1024, MAX_PATH = 4096, MAX_CONFIG = 16 << 20, MAX_INDEX = 128
 struct loader {
 	struct pl_arena *a;
 	struct pl_loaded *l;
-	const char *ref, *quant;
+	const char *ref, *quant, *changes; /* changes: JSON laid over config.json, NULL none */
 	const struct pl_model **ret;
 	struct pl_err *err;
 };
@@ -163,11 +165,39 @@ static int read_text(struct loader *x, const char *path, uint64_t max, char **re
 	return rc ? rc : pl_file_text(x->a, f, max, ret, ret_len, x->err);
 }
 
+/* One object over another, objects in them likewise. */
+static int change_config(struct loader *x, char **json, size_t *len)
+{
+	json_t *config = json_loadb(*json, *len, 0, NULL), *over = x->changes ? json_loads(x->changes, 0, NULL) : NULL;
+	char *text = NULL;
+	int rc = 0;
+	if (x->changes && !json_is_object(over))
+		rc = pl_fail(x->err, PL_ERR_FORMAT, x->ref, "what is to change in its config is not a JSON object");
+	else if (x->changes && json_is_object(config) && !json_object_update_recursive(config, over))
+		text = json_dumps(config, JSON_COMPACT);
+	if (text) {
+		*json = pl_arena_strdup(x->a, text);
+		*len = strlen(text);
+		free(text);
+		if (!*json)
+			rc = pl_fail(x->err, PL_ERR_NOMEM, x->ref, "out of memory");
+	}
+	json_decref(config);
+	json_decref(over);
+	return rc;
+}
+
+static int read_config(struct loader *x, const char *path, char **json, size_t *len)
+{
+	int rc = read_text(x, path, MAX_CONFIG, json, len);
+	return rc || !x->changes ? rc : change_config(x, json, len);
+}
+
 static int load_config(struct loader *x, const char *path)
 {
 	char *json;
 	size_t len;
-	int rc = read_text(x, path, MAX_CONFIG, &json, &len);
+	int rc = read_config(x, path, &json, &len);
 	return rc ? rc : pl_model_from_config(x->a, x->ref, json, len, x->quant, x->ret, x->err);
 }
 
@@ -217,7 +247,7 @@ static int load_folder(struct loader *x, const char *path)
 		return pl_fail(x->err, PL_ERR_NOMEM, path, "out of memory");
 	int rc = list_folder(x, path, f);
 	if (!rc && f->config)
-		rc = read_text(x, f->config, MAX_CONFIG, &config, &len);
+		rc = read_config(x, f->config, &config, &len);
 	if (!rc && f->index) {
 		char *index;
 		size_t index_len;
@@ -287,7 +317,12 @@ static int load_catalogued(struct loader *x)
 	int rc = pl_model_row_find(x->ref, &row, x->err);
 	if (rc)
 		return rc;
-	return pl_model_from_config(x->a, row->id, row->config_json, row->config_len, x->quant, x->ret, x->err);
+	size_t len = row->config_len;
+	char *json = x->changes ? pl_arena_strndup(x->a, row->config_json, len) : NULL;
+	if (!json)
+		return pl_model_from_config(x->a, row->id, row->config_json, row->config_len, x->quant, x->ret, x->err);
+	rc = change_config(x, &json, &len);
+	return rc ? rc : pl_model_from_config(x->a, row->id, json, len, x->quant, x->ret, x->err);
 }
 
 static int load(struct loader *x)
@@ -319,8 +354,14 @@ static int load(struct loader *x)
 int pl_load(struct pl_arena *a, const char *ref, const char *quant, struct pl_loaded **ret_loaded,
             const struct pl_model **ret_model, struct pl_err *err)
 {
+	return pl_load_changed(a, ref, quant, NULL, ret_loaded, ret_model, err);
+}
+
+int pl_load_changed(struct pl_arena *a, const char *ref, const char *quant, const char *changes, struct pl_loaded **ret_loaded,
+                    const struct pl_model **ret_model, struct pl_err *err)
+{
 	struct pl_loaded *l = calloc(1, sizeof *l);
-	struct loader x = {a, l, ref, quant, ret_model, err};
+	struct loader x = {a, l, ref, quant, changes, ret_model, err};
 	if (!l)
 		return pl_fail(err, PL_ERR_NOMEM, ref, "out of memory");
 	int rc = load(&x);

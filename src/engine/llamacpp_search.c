@@ -119,6 +119,7 @@ static bool next_split(const struct search *s, struct ll_place *pl)
 
 static bool holds(struct search *s, const struct ll_place *pl)
 {
+	s->fresh = false;
 	ll_place_sum(s->j, pl, s->sum);
 	bool held = ll_devices_hold(s->j, s->sum);
 	if (!held) /* the first trial is built whole, a search leaves out what repeats */
@@ -204,7 +205,6 @@ static void refine(struct search *s)
 	double most;
 	if (!s->free_split || s->j->n_dev < 2 || !s->best.split_given)
 		return;
-	s->fresh = false;
 	if (!s->exact) {
 		climb(s, &s->best);
 		return;

@@ -161,7 +161,6 @@ int cmd_up(const struct pl_cli *cli)
 	const struct pl_plan *plan = NULL;
 	int code = 0;
 	int rc = pl_plan_job_init(&j, cli, cli->words[0], NULL);
-	j.req.no_suggestions = true;
 	rc = rc ? rc : pl_plan_job_make(&j, &plan);
 	if (!rc && plan->verdict == PL_VERDICT_NO_FIT) {
 		(void)fprintf(stderr, "plimsoll: %s\n", pl_tr("the plan does not fit, so there is nothing to start; 'plimsoll plan' says what would"));

@@ -104,7 +104,6 @@ static int verify_log(const struct pl_cli *cli, struct pl_arena *a, const char *
 	struct pl_verify_request req = {0};
 	char *log = NULL;
 	int rc = pl_plan_job_init(&j, cli, cli->words[0], NULL);
-	j.req.no_suggestions = true;
 	rc = rc ? rc : pl_plan_job_make(&j, &plan);
 	if (rc)
 		*err = j.err;

@@ -42,6 +42,18 @@ static uint64_t exact_need(const struct pl_trial *t, const struct pl_layout *l)
 	return need < kv ? sum - (kv - need) : sum;
 }
 
+/* What the launch line says of ranks stays: the limits are those of the servers that it starts. */
+static struct pl_trial with_ranks_of(const struct pl_trial *asked, const struct pl_params *p)
+{
+	struct pl_trial t = *asked;
+	t.params.tensor_parallel = p->tensor_parallel;
+	t.params.pipeline_parallel = p->pipeline_parallel;
+	t.params.data_parallel = p->data_parallel;
+	t.params.expert_parallel = p->expert_parallel;
+	t.params.dp_attention = p->dp_attention;
+	return t;
+}
+
 static void find_limits(const struct pl_trial *asked, enum pl_verdict now, struct pl_plan *plan)
 {
 	uint64_t train = asked->model->n_ctx_train, high = train ? train : MAX_CONTEXT;
@@ -137,7 +149,8 @@ int pl_plan_make(struct pl_arena *a, const struct pl_plan_request *req, const st
 	copy_notes(a, &plan->notes, req->model->notes);
 	copy_notes(a, &plan->notes, now.layout.notes);
 	if (!req->no_suggestions) {
-		find_limits(&asked, now.verdict, plan);
+		struct pl_trial fixed = with_ranks_of(&asked, &t.params);
+		find_limits(&fixed, now.verdict, plan);
 		rc = pl_suggest(a, &asked, plan, err);
 		if (!rc)
 			rc = pl_plan_speed(a, req, plan, err);

@@ -65,9 +65,9 @@ void pl_report_speed_text(FILE *out, const struct pl_plan *plan)
 	char name[128];
 	if (!s)
 		return;
-	(void)fprintf(out, "\n%s\n", _("speed (median, and the interval that holds 80 % of measurements)"));
+	(void)fprintf(out, "%s\n", _("Speed: median, and the interval that holds 80 % of measurements"));
 	if (s->unknown) {
-		(void)fprintf(out, "  %s\n", s->unknown);
+		(void)fprintf(out, "  %s\n\n", s->unknown);
 		return;
 	}
 	(void)snprintf(name, sizeof name, _("prompt of %.0f tokens"), q->prompt_tokens);
@@ -88,5 +88,5 @@ void pl_report_speed_text(FILE *out, const struct pl_plan *plan)
 	}
 	power(out, s);
 	load(out, &s->load);
-	(void)fprintf(out, "  %s\n  %s\n", s->reason, s->kin_text);
+	(void)fprintf(out, "  %s\n  %s\n\n", s->reason, s->kin_text);
 }

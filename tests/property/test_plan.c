@@ -39,8 +39,8 @@ static const struct pl_machine *machine(struct pl_arena *a, const char *line)
 }
 
 /* NULL when the request is impossible for the engine. */
-static const struct pl_plan *plan(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
-                                  const struct pl_engine *e, uint64_t ctx, uint32_t n_seq, bool search)
+static const struct pl_plan *plan_with(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, const struct pl_engine *e,
+                                       uint64_t ctx, uint32_t n_seq, bool search, const struct pl_params *ranks)
 {
 	struct pl_plan_request req = {.model = m, .machine = hw, .engine = e, .no_suggestions = !search};
 	const struct pl_plan *p = NULL;
@@ -48,7 +48,20 @@ static const struct pl_plan *plan(struct pl_arena *a, const struct pl_model *m, 
 	pl_params_default(&req.params);
 	req.params.n_ctx_tokens = ctx;
 	req.params.n_seq = n_seq;
+	if (ranks) {
+		req.params.tensor_parallel = ranks->tensor_parallel;
+		req.params.pipeline_parallel = ranks->pipeline_parallel;
+		req.params.data_parallel = ranks->data_parallel;
+		req.params.expert_parallel = ranks->expert_parallel;
+		req.params.dp_attention = ranks->dp_attention;
+	}
 	return pl_plan_make(a, &req, &p, &err) ? NULL : p;
+}
+
+static const struct pl_plan *plan(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
+                                  const struct pl_engine *e, uint64_t ctx, uint32_t n_seq, bool search)
+{
+	return plan_with(a, m, hw, e, ctx, n_seq, search, NULL);
 }
 
 static uint64_t total(const struct pl_plan *p, uint64_t (*of)(const struct pl_use *))
@@ -143,17 +156,19 @@ static void check_verdict(struct pl_arena *a, const struct pl_model *m, const st
 		assert_true(p->limits.max_sequences.value >= 2);
 		assert_int_equal(p->n_suggestions, 0);
 	}
-	/* the largest that holds holds, and one step more does not (unless the model's training ends there) */
+	/* on the ranks of the plan the largest that holds holds, and one step more does not (unless the model's training ends
+	 * there) */
 	enum pl_verdict wanted = p->verdict == PL_VERDICT_NO_FIT ? PL_VERDICT_PAGED : p->verdict;
 	uint64_t ctx = p->limits.max_context_tokens.value;
 	uint32_t seqs = (uint32_t)p->limits.max_sequences.value;
 	if (ctx) {
-		const struct pl_plan *at = plan(a, m, hw, e, ctx, 2, false);
+		const struct pl_plan *at = plan_with(a, m, hw, e, ctx, 2, false, &p->params);
 		assert_non_null(at);
 		assert_true(at->verdict <= wanted);
 	}
 	if (seqs) {
-		const struct pl_plan *at = plan(a, m, hw, e, 8192, seqs, false), *above = plan(a, m, hw, e, 8192, seqs + 1, false);
+		const struct pl_plan *at = plan_with(a, m, hw, e, 8192, seqs, false, &p->params);
+		const struct pl_plan *above = plan_with(a, m, hw, e, 8192, seqs + 1, false, &p->params);
 		assert_non_null(at);
 		assert_true(at->verdict <= wanted);
 		assert_true(!above || seqs == 65536 || above->verdict > wanted);

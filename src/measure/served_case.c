@@ -98,7 +98,7 @@ static void params_of(const struct pl_served_ask *ask, const struct pl_engine *e
 	p->pipeline_parallel = ask->pp ? ask->pp : 1;
 	p->data_parallel = ask->dp ? ask->dp : 1;
 	p->expert_parallel = ask->expert_parallel;
-	p->dp_attention = p->data_parallel > 1;
+	p->dp_attention = p->data_parallel > 1 && ask->expert_parallel;
 	p->n_ctx_tokens = (uint64_t)most + 64;
 	p->n_seq = 1;
 	p->max_num_seqs = own > 256 ? (uint32_t)own : 256;
@@ -133,8 +133,26 @@ static const struct pl_machine *machine_of(struct pl_vrow *r, const struct pl_se
 	return pl_vrow_machine(r, pl_arena_printf(r->a, "%ux %s", n, ask->gpu));
 }
 
-bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_served_ask *ask, struct pl_served_case *ret)
+/* As few cards a replica as hold its weights in half their memory; at most 8. */
+static void choose_ranks(struct pl_served_ask *ask, const struct pl_model *m)
 {
+	const struct pl_gpu *g;
+	struct pl_err err = {0};
+	if (ask->tp || !ask->cards || pl_gpu_find(ask->gpu, &g, &err)) {
+		ask->tp = ask->tp ? ask->tp : 1;
+		ask->dp = ask->dp ? ask->dp : ask->cards > ask->tp * (ask->pp ? ask->pp : 1) ? ask->cards / (ask->tp * (ask->pp ? ask->pp : 1)) : 1;
+		return;
+	}
+	uint32_t tp = 1;
+	while (tp < 8 && tp * 2 <= ask->cards && (double)m->weight_bytes / tp > 0.5 * (double)g->mem_bytes)
+		tp *= 2;
+	ask->tp = tp;
+	ask->dp = ask->cards / tp;
+}
+
+bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_served_ask *asked, struct pl_served_case *ret)
+{
+	struct pl_served_ask own = *asked, *ask = &own;
 	const struct pl_engine *e = engine_of(ask->engine);
 	struct pl_err err = {0};
 	*ret = (struct pl_served_case){.ttft_s = NAN, .tpot_s = NAN, .output_tok_s = NAN, .load = ask->load, .row = r->index, .weight = 1};
@@ -143,6 +161,8 @@ bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_se
 		return false;
 	}
 	const struct pl_model *m = model_of(r, ask->model, ask->precision);
+	if (m && ask->cards)
+		choose_ranks(ask, m);
 	uint32_t n = (ask->tp ? ask->tp : 1) * (ask->pp ? ask->pp : 1) * (ask->dp ? ask->dp : 1);
 	const struct pl_machine *hw = m ? machine_of(r, ask, n) : NULL;
 	if (!hw)

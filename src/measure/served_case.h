@@ -14,7 +14,7 @@ struct pl_served_ask {
 	const char *gpu;         /* the catalogue's name for one card */
 	uint32_t tp, pp, dp;     /* ranks of attention: that share the heads, stages, that have their own sequences */
 	bool expert_parallel;    /* whole experts are dealt out over tp × dp ranks */
-	uint32_t nodes;          /* 0: 1 */
+	uint32_t cards;          /* of the run; with tp 0: ranks are chosen, replicas fill the rest */
 	struct pl_serve_load load;
 };
 

@@ -23,6 +23,7 @@ static const struct pl_table_kind *const kinds[] = {
     &pl_kind_safetensors_sizes,
     &pl_kind_local_perf,
     &pl_kind_silicon_sample,
+    &pl_kind_serving_perf,
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 

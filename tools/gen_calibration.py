@@ -33,7 +33,7 @@ STACKS = [""] + names("src/speed/stacks.def", 1)
 TYPES = [""] + names("include/plimsoll/dtype.def", 1)
 DEVICES = [""] + column("data/gpus.csv", "id")
 ARCHS = [""] + list(dict.fromkeys(column("data/gpus.csv", "arch")))
-SCOPES = ["base", "stack", "arch", "stack_arch", "stack_type", "device"]
+SCOPES = ["base", "stack", "arch", "stack_arch", "stack_type", "device", "stack_line"]
 CLASSES = ["decode", "prefill", "offload_decode", "offload_prefill", "multi_decode", "multi_prefill", "served_tpot",
            "served_ttft"]
 
@@ -41,7 +41,7 @@ CLASSES = ["decode", "prefill", "offload_decode", "offload_prefill", "multi_deco
 def key(row: dict[str, str]) -> int:
     scope, stack, index = SCOPES.index(row["scope"]), 0, 0
     head, _, tail = row["context"].partition(" ")
-    if scope in (1, 3, 4):
+    if scope in (1, 3, 4, 6):
         stack = STACKS.index(head)
     if scope == 2:
         index = ARCHS.index(row["context"])
@@ -51,6 +51,8 @@ def key(row: dict[str, str]) -> int:
         index = TYPES.index(tail)
     elif scope == 5:
         index = DEVICES.index(row["context"])
+    elif scope == 6:  # the first architecture of the line
+        index = next(i for i, a in enumerate(ARCHS) if i and re.match(r"[^0-9 -]*", a).group() == tail)
     return FAMILIES.index(row["name"]) << 26 | scope << 22 | stack << 14 | index
 
 

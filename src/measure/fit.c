@@ -37,7 +37,8 @@ static bool by_type(enum pl_family f)
 static double prior_sd(uint32_t key)
 {
 	static const double share[PL_SCOPE_COUNT] = {[PL_SCOPE_BASE] = 2,         [PL_SCOPE_STACK] = 1,        [PL_SCOPE_ARCH] = 0.6,
-	                                             [PL_SCOPE_STACK_ARCH] = 0.8, [PL_SCOPE_STACK_TYPE] = 0.8, [PL_SCOPE_DEVICE] = 0.5};
+	                                             [PL_SCOPE_STACK_ARCH] = 0.5, [PL_SCOPE_STACK_TYPE] = 0.8, [PL_SCOPE_DEVICE] = 0.5,
+	                                             [PL_SCOPE_STACK_LINE] = 0.8};
 	return pl_family_spread((enum pl_family)(key >> 26)) * share[key >> 22 & 15];
 }
 
@@ -78,6 +79,7 @@ static void keys_of(struct pl_fit *f, enum pl_family family, const struct pl_con
 	if (x->arch && by_arch(family)) {
 		want_key(f, pl_effect_key(family, PL_SCOPE_ARCH, 0, x->arch));
 		want_key(f, pl_effect_key(family, PL_SCOPE_STACK_ARCH, x->stack, x->arch));
+		want_key(f, pl_effect_key(family, PL_SCOPE_STACK_LINE, x->stack, x->line));
 	}
 	if (x->device && by_device(family))
 		want_key(f, pl_effect_key(family, PL_SCOPE_DEVICE, 0, x->device));
@@ -142,7 +144,8 @@ static void slopes_of(struct pl_fit *f, struct pl_fit_row *r, struct pl_observat
 		uint32_t k = 0;
 		for (uint32_t i = 0; i < n; i++) {
 			for (unsigned g = 0; g < PL_FAMILY_COUNT && k < MAX_DERIVATIVES; g++)
-				if (!pl_family_is_served((enum pl_family)g))
+				/* served runs have a fit of their own, and speeds say nothing about watts */
+				if (!pl_family_is_served((enum pl_family)g) && g != PL_F_DECODE_W && g != PL_F_PREFILL_W)
 					found[k++] = (struct pl_slope){(enum pl_family)g, x[i], PL_DTYPE_UNKNOWN, 0};
 			uint32_t n_types = types_of(o->speed, &x[i], types);
 			for (unsigned g = 0; g < PL_FAMILY_COUNT; g++)
@@ -191,6 +194,7 @@ static void entries_of(struct pl_fit *f, struct pl_fit_row *r)
 		if (x->arch && by_arch(s->family)) {
 			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_ARCH, 0, x->arch), s->slope);
 			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK_ARCH, x->stack, x->arch), s->slope);
+			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK_LINE, x->stack, x->line), s->slope);
 		}
 		if (x->device && by_device(s->family))
 			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_DEVICE, 0, x->device), s->slope);
@@ -342,7 +346,7 @@ static void make_effects(struct pl_fit *f)
 			else
 				keys_of(f, s->family, &s->context);
 		}
-		w->rows[i].entries = PL_NEW_N(f->a, struct pl_fit_entry, 5 * (uint64_t)w->rows[i].n_slopes + 1);
+		w->rows[i].entries = PL_NEW_N(f->a, struct pl_fit_entry, 6 * (uint64_t)w->rows[i].n_slopes + 1);
 		w->rows[i].use = f->obs[i].weight > 0;
 	}
 	for (uint32_t i = 0; i < f->prior->n_effects; i++)

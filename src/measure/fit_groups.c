@@ -26,7 +26,7 @@ static bool knows(const struct pl_fit *f, const struct pl_context *x, enum pl_le
 			const struct pl_context *y = &o->speed->places[k].context;
 			if (y->stack == x->stack && (level >= 2 || (y->arch == x->arch && (level >= 1 || y->device == x->device))))
 				return true;
-			if (level == 1 && y->arch == x->arch && x->arch)
+			if (level == 1 && ((y->arch == x->arch && x->arch) || (y->line == x->line && x->line && y->stack == x->stack)))
 				return true;
 		}
 	}

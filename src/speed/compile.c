@@ -113,6 +113,7 @@ static enum pl_kinship kinship_of(const struct pl_constants *k, const struct pl_
 		device |= x->device && pl_effect_find(k, pl_effect_key(family, PL_SCOPE_DEVICE, 0, x->device));
 		arch |= x->arch && (pl_effect_find(k, pl_effect_key(family, PL_SCOPE_ARCH, 0, x->arch)) ||
 		                    pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK_ARCH, x->stack, x->arch)));
+		arch |= x->line && pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK_LINE, x->stack, x->line));
 		stack |= pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK, x->stack, 0)) != NULL;
 	}
 	return device ? PL_KIN_MEASURED : arch ? PL_KIN_ARCH : stack ? PL_KIN_BACKEND : PL_KIN_NONE;

@@ -27,7 +27,7 @@ static const struct {
 #undef X
 };
 
-static const char *const scopes[PL_SCOPE_COUNT] = {"base", "stack", "arch", "stack_arch", "stack_type", "device"};
+static const char *const scopes[PL_SCOPE_COUNT] = {"base", "stack", "arch", "stack_arch", "stack_type", "device", "stack_line"};
 static const char *const classes[PL_CLASS_COUNT] = {"decode",       "prefill",       "offload_decode", "offload_prefill",
                                                     "multi_decode", "multi_prefill", "served_tpot",    "served_ttft"};
 static const char *const backends[PL_BACKEND_COUNT] = {"auto", "cuda", "rocm", "vulkan", "metal", "sycl", "cpu", "opencl"};
@@ -145,6 +145,24 @@ const char *pl_arch_name(uint32_t index)
 	return "";
 }
 
+static size_t line_len(const char *arch)
+{
+	return strcspn(arch, "0123456789 -");
+}
+
+uint32_t pl_line_index(const char *arch)
+{
+	size_t n = arch ? line_len(arch) : 0;
+	for (uint32_t i = 1; n; i++) {
+		const char *other = pl_arch_name(i);
+		if (!*other)
+			break;
+		if (line_len(other) == n && !strncmp(other, arch, n))
+			return i;
+	}
+	return 0;
+}
+
 const struct pl_effect *pl_effect_find(const struct pl_constants *c, uint32_t key)
 {
 	uint32_t low = 0, high = c->n_effects;
@@ -171,6 +189,7 @@ double pl_constant(const struct pl_constants *c, enum pl_family f, const struct 
 	if (x->arch) {
 		ln += effect(c, pl_effect_key(f, PL_SCOPE_ARCH, 0, x->arch));
 		ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK_ARCH, x->stack, x->arch));
+		ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK_LINE, x->stack, x->line));
 	}
 	if (type != PL_DTYPE_UNKNOWN)
 		ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK_TYPE, x->stack, type));
@@ -193,6 +212,8 @@ char *pl_effect_text(struct pl_arena *a, uint32_t key)
 		return pl_arena_printf(a, "%s %s", pl_stack_name((enum pl_stack)stack), pl_arch_name(index));
 	case PL_SCOPE_STACK_TYPE:
 		return pl_arena_printf(a, "%s %s", pl_stack_name((enum pl_stack)stack), pl_dtype_name((enum pl_dtype)index));
+	case PL_SCOPE_STACK_LINE:
+		return pl_arena_printf(a, "%s %.*s", pl_stack_name((enum pl_stack)stack), (int)line_len(pl_arch_name(index)), pl_arch_name(index));
 	case PL_SCOPE_DEVICE:
 		return pl_arena_strdup(a, index && index <= n ? gpus[index - 1].id : "");
 	case PL_SCOPE_BASE:
@@ -215,7 +236,7 @@ static bool name_index(const char *const *names, unsigned n, const char *name, u
 /* The part of a context after the stack: an architecture or an element type. */
 static bool tail_index(enum pl_scope s, const char *text, uint32_t *ret)
 {
-	*ret = s == PL_SCOPE_STACK_TYPE ? (uint32_t)pl_dtype_from_name(text) : pl_arch_index(text);
+	*ret = s == PL_SCOPE_STACK_TYPE ? (uint32_t)pl_dtype_from_name(text) : s == PL_SCOPE_STACK_LINE ? pl_line_index(text) : pl_arch_index(text);
 	return *ret != 0;
 }
 
@@ -241,7 +262,7 @@ bool pl_effect_parse(const char *family, const char *scope, const char *context,
 	if (f == PL_FAMILY_COUNT || !name_index(scopes, PL_SCOPE_COUNT, scope, &s))
 		return false;
 	size_t n = strcspn(context, " ");
-	if (s == PL_SCOPE_STACK || s == PL_SCOPE_STACK_ARCH || s == PL_SCOPE_STACK_TYPE) {
+	if (s == PL_SCOPE_STACK || s == PL_SCOPE_STACK_ARCH || s == PL_SCOPE_STACK_TYPE || s == PL_SCOPE_STACK_LINE) {
 		if (n >= sizeof head)
 			return false;
 		memcpy(head, context, n);
@@ -250,7 +271,7 @@ bool pl_effect_parse(const char *family, const char *scope, const char *context,
 		if (!stack)
 			return false;
 	}
-	if ((s == PL_SCOPE_STACK_ARCH || s == PL_SCOPE_STACK_TYPE) &&
+	if ((s == PL_SCOPE_STACK_ARCH || s == PL_SCOPE_STACK_TYPE || s == PL_SCOPE_STACK_LINE) &&
 	    (!context[n] || !tail_index((enum pl_scope)s, context + n + 1, &index)))
 		return false;
 	if (s == PL_SCOPE_ARCH && !tail_index(PL_SCOPE_ARCH, context, &index))

@@ -27,6 +27,7 @@ enum pl_scope {
 	PL_SCOPE_STACK_ARCH, /* "llama.cpp/cuda Ada Lovelace" */
 	PL_SCOPE_STACK_TYPE, /* "llama.cpp/cuda q4_k" */
 	PL_SCOPE_DEVICE,     /* "nvidia-rtx-4090" */
+	PL_SCOPE_STACK_LINE, /* "llama.cpp/vulkan RDNA": architectures of one line (RDNA2, RDNA3.5) are each other's next of kin */
 	PL_SCOPE_COUNT
 };
 
@@ -68,6 +69,7 @@ static inline uint32_t pl_effect_key(enum pl_family f, enum pl_scope s, uint32_t
 struct pl_context {
 	enum pl_stack stack;
 	uint32_t arch;   /* pl_arch_index, 0 unknown */
+	uint32_t line;   /* pl_line_index, 0 unknown */
 	uint32_t device; /* 1 + row in the GPU catalogue, 0 unknown */
 };
 
@@ -87,6 +89,9 @@ enum pl_backend pl_stack_backend(enum pl_stack s);
 /* Architectures of the catalogue, counted from 1 in order of first row. */
 uint32_t pl_arch_index(const char *arch);
 const char *pl_arch_name(uint32_t index);
+/* Lines: an architecture's name up to its first digit, blank or dash ("RDNA", "Apple", "Blackwell"); the index of the first
+ * architecture of the line. */
+uint32_t pl_line_index(const char *arch);
 /* "llama.cpp/cuda Ada Lovelace" for an effect; its inverse. */
 char *pl_effect_text(struct pl_arena *a, uint32_t key);
 bool pl_effect_parse(const char *family, const char *scope, const char *context, uint32_t *ret_key);

@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help build run check check-long bench install accept format lint clean
+.PHONY: help build run check check-long bench install accept accuracy format lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -37,6 +37,9 @@ install: build ## program, library, headers, man pages, completion: PREFIX, DEST
 accept: build ## take today's output as the expected one (then review the diff)
 	@tests/golden/run.py $(BUILD)/plimsoll --accept
 	@tests/golden/run.py $(BUILD)/plimsoll --accept --docs
+
+accuracy: build ## docs/accuracy.md anew: minutes, every group is left out of a fit
+	@tools/accuracy $(BUILD)/plimsoll .
 
 format: ## clang-format what changed since the last commit
 	@tools/setup long

@@ -145,7 +145,11 @@ static int read_question(struct pl_plan_job *j)
 	q->prompt_tokens = pl_cli_number(c, "prompt-tokens", 512);
 	q->depth_tokens = pl_cli_number(c, "depth", 0);
 	q->draft_tokens = pl_cli_number(c, "speculate", 0);
-	q->acceptance_length = pl_cli_number(c, "acceptance", 0);
+	const char *acceptance = pl_cli_text(c, "acceptance");
+	char *end;
+	q->acceptance_length = acceptance ? strtod(acceptance, &end) : 0;
+	if (acceptance && (end == acceptance || *end || !(q->acceptance_length >= 1) || q->acceptance_length > q->draft_tokens + 1))
+		return pl_fail(&j->err, PL_ERR_USAGE, "--acceptance", "'%.40s' is not 1 to K + 1 tokens of --speculate K", acceptance);
 	j->req.power_limit_w = pl_cli_number(c, "power-limit", 0);
 	int rc = disk(j);
 	return rc ? rc : constants(j);

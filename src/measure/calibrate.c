@@ -177,6 +177,8 @@ int pl_calibrate(struct pl_arena *a, const char *const *paths, uint32_t n_paths,
 	if (!obs.n && !served->n)
 		return pl_fail(err, PL_ERR_FORMAT, paths[0], "no row of these tables is a speed that can be fitted");
 	start_spreads(start);
+	for (int i = 0; i < PL_CLASS_COUNT; i++)
+		classes[i].device_median_frac = classes[i].device_p90_frac = classes[i].model_median_frac = classes[i].model_p90_frac = NAN;
 	/* Tables of served runs alone leave the local constants as they are. */
 	const struct pl_constants *prior = with_served(a, from_shipped || !obs.n ? pl_constants_shipped() : start, served);
 	if (!prior)

@@ -131,13 +131,15 @@ enum pl_kinship pl_speed_kinship(const struct pl_speed *s, const struct pl_const
 	return worst;
 }
 
-static void name_kin(struct pl_speed *s)
+static void name_kin(struct pl_arena *a, struct pl_speed *s)
 {
 	static const char *const texts[] = {PL_N_("constants fitted on measurements of this device"),
 	                                    PL_N_("no measurement of this device: constants of its architecture"),
 	                                    PL_N_("no measurement of this architecture: constants of its backend"),
 	                                    PL_N_("no measurement of this backend: assumed constants")};
 	s->kin_text = pl_tr(texts[s->kinship]);
+	if (s->ram_assumed)
+		s->kin_text = pl_arena_printf(a, pl_tr("%s; the RAM is assumed to be two channels of DDR4-3200: say ram 64GiB ddr5-5600 8ch"), s->kin_text);
 }
 
 static void compile_graph(struct pl_compile *c)
@@ -188,7 +190,7 @@ int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, con
 		return pl_fail(err, PL_ERR_NOMEM, setup->model->name, "out of memory while planning");
 	if (!s->unknown) {
 		pl_speed_bind(s, s->constants);
-		name_kin(s);
+		name_kin(a, s);
 	}
 	*ret_speed = s;
 	return 0;

@@ -15,6 +15,8 @@
 #include <plimsoll/plan.h>
 #include <plimsoll/speed.h>
 
+#include "speed/constants.h"
+
 static const char *const models[] = {"Qwen/Qwen3-32B",       "llama3.1-8b",        "deepseek-ai/DeepSeek-R1",
                                      "openai/gpt-oss-20b",   "google/gemma-2-9b-it", "Qwen/Qwen3-30B-A3B",
                                      "Qwen/Qwen3-Next-80B-A3B-Instruct"};
@@ -175,12 +177,101 @@ static void a_step_is_cheap(void **state)
 	pl_arena_free(a);
 }
 
+/* The rows of data/calibration.csv, as the generator of the table and as the reader of a user's file take them. */
+static void every_constant_has_a_name(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_constants *c = pl_constants_shipped();
+	assert_true(c->n_effects > 100);
+	for (uint32_t i = 0; i < c->n_effects; i++) {
+		uint32_t key = c->effects[i].key, back = 0;
+		const char *family = pl_family_name((enum pl_family)(key >> 26)), *scope = pl_scope_name((enum pl_scope)(key >> 22 & 15));
+		assert_true(!i || c->effects[i - 1].key < key);
+		assert_true(pl_effect_parse(family, scope, pl_effect_text(a, key), &back));
+		assert_int_equal(back, key);
+	}
+	pl_arena_free(a);
+}
+
+static struct pl_speed_answer answer(struct pl_arena *a, const struct pl_plan *p, double cap_w, struct pl_speed_question q)
+{
+	struct pl_speed_setup setup = {.model = p->model, .machine = p->machine, .engine = p->engine, .params = &p->params,
+	                               .layout = &p->layout, .power_limit_w = cap_w};
+	const struct pl_speed *s = NULL;
+	struct pl_speed_answer ret;
+	struct pl_err err = {0};
+	assert_int_equal(pl_speed_compile(a, &setup, &s, &err), 0);
+	assert_int_equal(pl_speed_answer(a, s, &q, &ret, &err), 0);
+	return ret;
+}
+
+static void a_power_cap_slows_and_saves(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_plan *p = plan(a, "llama3.1-8b", "rtx3090, ram 64GiB");
+	struct pl_speed_answer last = answer(a, p, 0, (struct pl_speed_question){0});
+	for (double w = 350; w >= 150; w -= 50) {
+		struct pl_speed_answer now = answer(a, p, w, (struct pl_speed_question){0});
+		assert_true(now.prefill_tok_s.median <= last.prefill_tok_s.median);
+		assert_true(now.decode_tok_s.median <= last.decode_tok_s.median);
+		assert_true(now.prefill_w.median <= w + 1e-9 || now.prefill_w.median <= last.prefill_w.median);
+		last = now;
+	}
+	pl_arena_free(a);
+}
+
+/* A draft whose every token is refused costs time; one that is always accepted gains less than K + 1 times. */
+static void speculation_pays_by_acceptance(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_plan *p = plan(a, "Qwen/Qwen3-32B", "rtx4090, ram 64GiB");
+	double plain = answer(a, p, 0, (struct pl_speed_question){0}).decode_tok_s.median;
+	double refused = answer(a, p, 0, (struct pl_speed_question){.draft_tokens = 3, .acceptance_length = 1}).decode_tok_s.median;
+	double accepted = answer(a, p, 0, (struct pl_speed_question){.draft_tokens = 3, .acceptance_length = 4}).decode_tok_s.median;
+	assert_true(refused < plain && accepted > plain && accepted < 4 * plain);
+	pl_arena_free(a);
+}
+
+/* Weights beyond RAM come from the disk at each step. */
+static void paging_takes_the_disks_time(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	struct pl_step_cost c;
+	struct pl_batch b = {.decode_seqs = 1};
+	pl_step(compile(a, plan(a, "Qwen/Qwen3-32B", "cpu, ram 12GiB"), NULL), &b, &c);
+	assert_true(c.cause_s[PL_CAUSE_DISK] > 0.5);
+	pl_step(compile(a, plan(a, "Qwen/Qwen3-32B", "cpu, ram 64GiB"), NULL), &b, &c);
+	assert_true(c.cause_s[PL_CAUSE_DISK] == 0);
+	pl_arena_free(a);
+}
+
+static void intervals_hold_their_medians(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	struct pl_speed_answer s = answer(a, plan(a, "llama3.1-8b", "rtx4090, ram 64GiB"), 0, (struct pl_speed_question){.concurrency = 4});
+	const struct pl_estimate *all[] = {&s.ttft_s, &s.prefill_tok_s, &s.decode_tok_s, &s.aggregate_tok_s, &s.decode_w};
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		assert_true(all[i]->low < all[i]->median && all[i]->median < all[i]->high);
+	assert_true(s.aggregate_tok_s.median > s.decode_tok_s.median);
+	assert_true(s.load.cold_start_s >= s.load.warm_start_s);
+	assert_non_null(strstr(s.reason, "decode is bound by"));
+	pl_arena_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(causes_sum_to_the_total),  cmocka_unit_test(more_work_takes_longer),
 	    cmocka_unit_test(more_bandwidth_is_never_slower), cmocka_unit_test(one_rank_is_none),
 	    cmocka_unit_test(an_unknown_card_says_what_it_needs), cmocka_unit_test(a_step_is_cheap),
+	    cmocka_unit_test(every_constant_has_a_name), cmocka_unit_test(a_power_cap_slows_and_saves),
+	    cmocka_unit_test(speculation_pays_by_acceptance), cmocka_unit_test(paging_takes_the_disks_time),
+	    cmocka_unit_test(intervals_hold_their_medians),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

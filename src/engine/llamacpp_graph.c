@@ -21,16 +21,9 @@ static bool has_window(const struct pl_model *m)
 }
 
 /* Layers of one shape on one device reach their peak within the first few, and from then on the allocator's free list
- * comes back to what it was: the rest need not be built. Not so when each layer adds tensors that live from the start. */
+ * comes back to what it was: a search need not build the rest. It falls short where each layer adds tensors that live
+ * from the start, which the whole graph of the answer finds out. */
 enum { KEEP = 3, MAX_KINDS = 16 };
-
-static bool repeats(const struct ll_job *j)
-{
-	for (uint32_t i = 0; i < j->m->n_layers; i++)
-		if (j->m->layers[i].indexer_heads)
-			return false;
-	return true;
-}
 
 static uint64_t kind_of(const struct ll_job *j, const struct ll_sum *s, uint32_t il)
 {
@@ -89,7 +82,7 @@ bool ll_graph_build(struct lg *g, const struct ll_job *j, const struct ll_sum *s
 		b.kv[i] = (struct lb_attn){LG_NONE, LG_NONE, LG_NONE, LG_NONE, LG_NONE, 0};
 	for (int i = 0; i < 4; i++)
 		b.alone[i] = LG_NONE;
-	if (repeats(j) && !j->whole_graph)
+	if (!j->whole_graph)
 		b.left_out = leave_out(g, j, s);
 	b.weight = slots(&b, j->m->n_tensors);
 	b.cache_k = slots(&b, j->n_all);

@@ -128,8 +128,26 @@ uint64_t pl_largest_context(const struct pl_trial *t, enum pl_verdict wanted, ui
 	return largest(high, holds_context, &s);
 }
 
+/* From below: the answer is most often a small number, and a layout that does not hold takes longest to find out. */
 uint64_t pl_most_sequences(const struct pl_trial *t, enum pl_verdict wanted, uint64_t high)
 {
 	struct search s = {*t, wanted};
-	return largest(high, holds_sequences, &s);
+	uint64_t low = 0, next = 1;
+	while (next < high && holds_sequences(next, &s)) {
+		low = next;
+		next *= 2;
+	}
+	if (next >= high) {
+		if (!high || holds_sequences(high, &s))
+			return high;
+		next = high;
+	}
+	while (next - low > 1) {
+		uint64_t middle = low + (next - low) / 2;
+		if (holds_sequences(middle, &s))
+			low = middle;
+		else
+			next = middle;
+	}
+	return low;
 }

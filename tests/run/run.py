@@ -81,6 +81,10 @@ class Up(unittest.TestCase):
     def tearDown(self):
         for engine in json.loads(self.run_it("status", "--json").stdout):
             self.run_it("down", engine["name"], "--patience", "1")
+        for _ in range(100):  # a killed process takes a moment to go
+            if not is_listening(self.port):
+                break
+            time.sleep(0.05)
         self.assertFalse(is_listening(self.port), "a socket is left")
         self.assertFalse(os.path.exists(os.path.join(self.folder, "pwned")))
 

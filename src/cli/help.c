@@ -43,7 +43,7 @@ void pl_help_program(FILE *out, int columns)
 	(void)fprintf(out, "%s\n  plimsoll plan Qwen/Qwen3-32B --quant gptq-int4 --on \"2x v100-sxm2-16gb, nvlink, ram 64GiB\"\n", _("Try"));
 	(void)fprintf(out, "  plimsoll plan ./model.gguf\n  plimsoll show gpu 4090\n\n%s\n", _("Commands"));
 	for (const struct pl_cmd *c = pl_commands; c->name; c++) {
-		int n = (int)strlen(c->name) + 1 + (int)strlen(c->arguments);
+		int n = (int)strlen(c->name) + 1 + pl_text_columns(c->arguments);
 		(void)fprintf(out, "  %s %s", c->name, c->arguments);
 		if (n > 33) /* too long to stand beside its summary */
 			(void)fputc('\n', out);

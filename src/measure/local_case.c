@@ -230,7 +230,7 @@ static void even_layout(struct pl_arena *a, const struct pl_model *m, const stru
 	*ret = (struct pl_layout){.fits = true};
 	ret->layer_device = PL_NEW_N(a, int16_t, (uint64_t)n + 1);
 	for (uint32_t i = 0; ret->layer_device && i < n; i++)
-		ret->layer_device[i] = devices ? (int16_t)((uint64_t)i * devices / n) : -1;
+		ret->layer_device[i] = (int16_t)(devices ? (int)((uint64_t)i * devices / n) : -1);
 }
 
 static int lay_out(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, const char *engine, struct pl_params *p,

@@ -269,8 +269,9 @@ const char *pl_facts_variable(struct pl_facts *f, const char *name)
 {
 	if (f->replayed)
 		return pl_facts_get(f, "env:%s", name);
-	pl_facts_put(f, getenv(name), "env:%s", name);
-	return getenv(name);
+	const char *text = getenv(name);
+	pl_facts_put(f, text, "env:%s", name);
+	return text;
 }
 
 /* ---- records ----------------------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "base/nameset.h"
 #include "measure/fit_served.h"
 #include "measure/stats.h"
+#include "measure/validator.h"
 
 /* Scatter that no constant explains: releases, flags that no column tells; first tokens also see the clients' own timing. */
 static const double noise_ln[PL_SERVED_METRICS] = {0.12, 0.25};
@@ -283,29 +284,60 @@ static void bind_all(struct job *j, struct pl_served_fit *ret)
 		ret->fitted[t] = errors_of(j, t);
 }
 
+static int fit_all(struct job *j, struct pl_served_case *cases, struct pl_served_fit *ret, struct pl_err *err)
+{
+	struct pl_arena *a = j->a;
+	uint32_t n = j->n;
+	*ret = (struct pl_served_fit){0};
+	j->rows = PL_NEW_N(a, struct row, (uint64_t)n + 1);
+	j->scratch = PL_NEW_N(a, double, (uint64_t)n + 1);
+	for (int t = 0; t < PL_SERVED_METRICS; t++)
+		j->ln[t] = PL_NEW_N(a, double, (uint64_t)n + 1);
+	if (!j->rows || !j->scratch || !j->ln[0] || !j->ln[1])
+		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting");
+	for (uint32_t i = 0; i < n; i++)
+		j->rows[i] = (struct row){.c = &cases[i], .y = {log(cases[i].tpot_s), log(cases[i].ttft_s)}};
+	ret->n_devices = group_rows(j);
+	choose_constants(j);
+	for (int step = 0; step < STEPS; step++) {
+		derive(j);
+		fit_without(j, PL_SERVED_BY_DEVICE, UINT32_MAX, j->base);
+	}
+	derive(j);
+	bind_all(j, ret);
+	return 0;
+}
+
 int pl_fit_served(struct pl_arena *a, struct pl_served_case *cases, uint32_t n, struct pl_served_fit *ret, struct pl_err *err)
 {
 	struct job j = {.a = a, .n = n};
-	*ret = (struct pl_served_fit){0};
-	j.rows = PL_NEW_N(a, struct row, (uint64_t)n + 1);
-	j.scratch = PL_NEW_N(a, double, (uint64_t)n + 1);
-	for (int t = 0; t < PL_SERVED_METRICS; t++)
-		j.ln[t] = PL_NEW_N(a, double, (uint64_t)n + 1);
-	if (!j.rows || !j.scratch || !j.ln[0] || !j.ln[1])
-		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting");
-	for (uint32_t i = 0; i < n; i++)
-		j.rows[i] = (struct row){.c = &cases[i], .y = {log(cases[i].tpot_s), log(cases[i].ttft_s)}};
-	ret->n_devices = group_rows(&j);
-	choose_constants(&j);
-	for (int step = 0; step < STEPS; step++) {
-		derive(&j);
-		fit_without(&j, PL_SERVED_BY_DEVICE, UINT32_MAX, j.base);
-	}
-	derive(&j);
-	bind_all(&j, ret);
+	int rc = fit_all(&j, cases, ret, err);
+	if (rc)
+		return rc;
 	hold_out(&j, PL_SERVED_BY_DEVICE, ret);
 	hold_out(&j, PL_SERVED_BY_MODEL, ret);
 	ret->spread[0] = ret->spread[1] = (struct pl_spread){0, 0};
 	hold_out(&j, PL_SERVED_BY_PAIR, ret); /* the interval: a card or a model not seen together */
 	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting") : 0;
+}
+
+int pl_served_hold_out(struct pl_validator *v, enum pl_served_group by, struct pl_err *err)
+{
+	struct job j = {.a = v->a};
+	struct pl_served_case *cases = NULL;
+	struct pl_served_fit fit;
+	int rc = pl_served_cases(v, &cases, &j.n, err);
+	if (!rc && !(v->held_served = PL_NEW_N(v->a, struct pl_held_served, (uint64_t)v->table->n_rows + 1)))
+		rc = pl_fail(err, PL_ERR_NOMEM, v->table->name, "out of memory while fitting");
+	if (!rc)
+		rc = fit_all(&j, cases, &fit, err);
+	if (rc)
+		return rc;
+	hold_out(&j, by, &fit);
+	for (uint32_t i = 0; i < j.n; i++) {
+		struct pl_held_served *h = &v->held_served[cases[i].row];
+		*h = (struct pl_held_served){exp(j.rows[i].y[0] - j.ln[0][i]), exp(j.rows[i].y[1] - j.ln[1][i]),
+		                             fit.spread[0].low_ln, fit.spread[0].high_ln, fit.spread[1].low_ln, fit.spread[1].high_ln, true};
+	}
+	return 0;
 }

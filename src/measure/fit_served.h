@@ -24,6 +24,9 @@ struct pl_served_fit {
 	struct pl_spread spread[PL_SERVED_METRICS]; /* of the models left out and the pairs left out, the wider */
 };
 
+/* Before the rows of v are predicted: fits without each group; v->held_served then holds what such a fit predicts. */
+int pl_served_hold_out(struct pl_validator *v, enum pl_served_group by, struct pl_err *err) PL_MUST_CHECK;
+
 int pl_fit_served(struct pl_arena *a, struct pl_served_case *cases, uint32_t n, struct pl_served_fit *ret,
                   struct pl_err *err) PL_MUST_CHECK;
 

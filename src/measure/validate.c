@@ -8,6 +8,7 @@
 #include <plimsoll/source.h>
 
 #include "base/checked.h"
+#include "measure/fit_served.h"
 #include "measure/local_case.h"
 #include "measure/served_case.h"
 #include "measure/validate.h"
@@ -190,17 +191,20 @@ static int leave_out_by(const char *what, enum pl_leave_out *ret, struct pl_err 
 int pl_validate_with(struct pl_arena *a, const char *path, const struct pl_validate_options *o, const struct pl_validation **ret,
                      struct pl_err *err)
 {
-	struct pl_validator *v;
+	struct pl_validator *v = NULL;
 	enum pl_leave_out by = PL_LEAVE_NONE;
 	int rc = pl_validator_open(a, path, &v, err);
 	if (!rc && o->leave_out)
 		rc = leave_out_by(o->leave_out, &by, err);
-	if (!rc && by && !v->kind->observe)
+	bool served = v && v->kind == &pl_kind_silicon_sample;
+	if (!rc && by && !v->kind->observe && !served)
 		rc = pl_fail(err, PL_ERR_UNSUPPORTED, path, "nothing is fitted on tables of kind %s", v->kind->name);
 	if (rc)
 		return rc;
 	v->constants = o->constants;
-	if (by)
+	if (by && served)
+		rc = pl_served_hold_out(v, by == PL_LEAVE_DEVICE ? PL_SERVED_BY_DEVICE : by == PL_LEAVE_MODEL ? PL_SERVED_BY_MODEL : PL_SERVED_BY_PAIR, err);
+	else if (by)
 		rc = pl_hold_out(v, by, err);
 	for (uint32_t i = 0; i < v->table->n_rows && !rc; i++)
 		rc = one_row(v, i, err);

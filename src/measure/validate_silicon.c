@@ -327,6 +327,12 @@ static void map(struct pl_vrow *r)
 			x->cases[x->n_cases++] = c;
 		return;
 	}
+	if (r->v->held_served && r->v->held_served[r->index].known) {
+		const struct pl_held_served *h = &r->v->held_served[r->index];
+		pl_vrow_predict(ttft, h->ttft_s * 1e3, h->ttft_s * 1e3 * exp(h->ttft_low_ln), h->ttft_s * 1e3 * exp(h->ttft_high_ln));
+		pl_vrow_predict(tpot, h->tpot_s * 1e3, h->tpot_s * 1e3 * exp(h->tpot_low_ln), h->tpot_s * 1e3 * exp(h->tpot_high_ln));
+		return;
+	}
 	if (pl_serve_closed_loop(r->a, c.speed, &c.policy, &c.load, &out, &err)) {
 		pl_vrow_fault(r, &err);
 		return;

@@ -20,6 +20,13 @@ struct pl_held_out {
 	bool known;
 };
 
+/* TPOT and TTFT that a fit without the row's group predicts, and how wide it thinks its interval is. */
+struct pl_held_served {
+	double tpot_s, ttft_s;
+	double tpot_low_ln, tpot_high_ln, ttft_low_ln, ttft_high_ln;
+	bool known;
+};
+
 struct pl_validator {
 	struct pl_arena *a;
 	const struct pl_table *table;
@@ -31,6 +38,7 @@ struct pl_validator {
 	struct pl_kept *things;
 	uint32_t n_things, cap_things;
 	void *kind_data;                  /* what the kind of table keeps from row to row; NULL at first */
+	struct pl_held_served *held_served; /* by row of served runs; NULL: the shipped constants predict */
 	struct pl_held_out *held_out;     /* by row; NULL: the shipped constants predict */
 	const struct pl_constants *constants; /* NULL: shipped */
 	struct pl_validation out;

@@ -143,3 +143,28 @@ int pl_text_columns(const char *utf8)
 	}
 	return columns;
 }
+
+/* A line may break before an ideograph or an opening bracket (U+FF08), but not between the two. */
+static bool breaks_before(const char *utf8, size_t at)
+{
+	static const char bracket[] = "\xef\xbc\x88";
+	unsigned char c = (unsigned char)utf8[at];
+	if (c >= 0xe4 && c <= 0xe9)
+		return at < 3 || memcmp(utf8 + at - 3, bracket, 3) != 0;
+	return !strncmp(utf8 + at, bracket, 3);
+}
+
+size_t pl_text_line(const char *utf8, int columns)
+{
+	size_t fits = pl_text_fit(utf8, columns), cut = fits;
+	if (!utf8[fits])
+		return fits;
+	while (cut && utf8[cut] != ' ' && !breaks_before(utf8, cut))
+		cut--;
+	return cut ? cut : fits;
+}
+
+int pl_text_width(const char *utf8, int columns)
+{
+	return columns + (int)strlen(utf8) - pl_text_columns(utf8);
+}

@@ -20,5 +20,9 @@ const char *pl_fmt_bandwidth(char *buf, double bytes_per_s);
 int pl_text_columns(const char *utf8);
 /* Bytes of the longest beginning of utf8 that takes at most columns. */
 size_t pl_text_fit(const char *utf8, int columns);
+/* Bytes of the first line of a text broken before columns: between words, or before a Chinese character; a longer word is cut. */
+size_t pl_text_line(const char *utf8, int columns);
+/* The width for printf's %*s, which counts bytes, that pads utf8 to so many columns. */
+int pl_text_width(const char *utf8, int columns);
 
 #endif

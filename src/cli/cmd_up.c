@@ -196,7 +196,8 @@ static void print_line(const struct pl_cli *cli, const struct pl_running *r)
 	if (s < 0) /* the clock was set back */
 		s = 0;
 	(void)snprintf(age, sizeof age, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
-	(void)fprintf(cli->out, "%-24s %-9s %-12s %-28s %9s  %s\n", r->name, pl_tr(states[r->state]), r->engine, r->url, age, r->log_path ? r->log_path : "");
+	const char *state = pl_tr(states[r->state]);
+	(void)fprintf(cli->out, "%-24s %-*s %-12s %-28s %9s  %s\n", r->name, pl_text_width(state, 9), state, r->engine, r->url, age, r->log_path ? r->log_path : "");
 }
 
 int cmd_status(const struct pl_cli *cli)

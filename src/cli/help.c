@@ -23,11 +23,7 @@ static void wrapped(FILE *out, const char *text, int indent, int columns)
 {
 	int room = columns - indent < 20 ? 20 : columns - indent;
 	while (pl_text_columns(text) > room) {
-		size_t fits = pl_text_fit(text, room), cut = fits;
-		while (cut && text[cut] != ' ' && !((unsigned char)text[cut] >= 0xe3 && (unsigned char)text[cut] < 0xf0))
-			cut--; /* a space, or the first byte of a Chinese character */
-		if (!cut)
-			cut = fits;
+		size_t cut = pl_text_line(text, room);
 		(void)fwrite(text, 1, cut, out);
 		(void)fputc('\n', out);
 		spaces(out, indent);

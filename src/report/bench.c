@@ -52,7 +52,8 @@ static void cell(FILE *out, double v, int width)
 
 void pl_report_bench_header(FILE *out, bool slo)
 {
-	(void)fprintf(out, "%-12s %7s %6s %9s %9s %23s %23s %19s%s\n", "", pl_tr("done"), pl_tr("failed"), pl_tr("req/s"), pl_tr("tok/s"),
+	const char *done = pl_tr("done"), *failed = pl_tr("failed");
+	(void)fprintf(out, "%-12s %*s %*s %9s %9s %23s %23s %19s%s\n", "", pl_text_width(done, 7), done, pl_text_width(failed, 6), failed, pl_tr("req/s"), pl_tr("tok/s"),
 	              "TTFT ms p50/p90/p99", "TPOT ms p50/p90/p99", "E2E s p50/p99", slo ? pl_tr("   good") : "");
 }
 

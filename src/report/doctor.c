@@ -12,32 +12,16 @@ static const char *mark(const struct pl_style *style, enum pl_finding_level l)
 	return (style->color ? colored : plain)[l];
 }
 
-/* A paragraph indented by `indent` columns, broken at spaces. */
+/* A paragraph indented by `indent` columns. */
 static void paragraph(FILE *out, const char *text, int indent, int columns)
 {
-	int at = indent;
-	(void)fprintf(out, "%*s", indent, "");
+	int room = columns - indent < 20 ? 20 : columns - indent;
 	while (*text) {
-		int len = 0;
-		while (text[len] && text[len] != ' ')
-			len++;
-		char word[512];
-		(void)snprintf(word, sizeof word, "%.*s", len, text);
-		int width = pl_text_columns(word);
-		if (at > indent && at + 1 + width > columns) {
-			(void)fprintf(out, "\n%*s", indent, "");
-			at = indent;
-		} else if (at > indent) {
-			(void)fputc(' ', out);
-			at++;
-		}
-		(void)fprintf(out, "%.*s", len, text);
-		at += width;
+		size_t len = pl_text_line(text, room);
+		(void)fprintf(out, "%*s%.*s\n", indent, "", (int)len, text);
 		text += len;
-		while (*text == ' ')
-			text++;
+		text += strspn(text, " ");
 	}
-	(void)fputc('\n', out);
 }
 
 static bool same_text(const char *a, const char *b)

@@ -65,6 +65,7 @@ void pl_report_speed_text(FILE *out, const struct pl_plan *plan)
 	char name[128];
 	if (!s)
 		return;
+	/* xgettext:no-c-format */
 	(void)fprintf(out, "%s\n", _("Speed: median, and the interval that holds 80 % of measurements"));
 	if (s->unknown) {
 		(void)fprintf(out, "  %s\n\n", s->unknown);

@@ -51,7 +51,8 @@ void pl_report_verify_text(FILE *out, const struct pl_check *checks, uint32_t n,
 	(void)fprintf(out, "  %-16s ", "");
 	padded(out, "", 18);
 	padded(out, pl_tr("by"), 8);
-	(void)fprintf(out, "%12s %12s %9s\n", pl_tr("plan"), pl_tr("truth"), pl_tr("error"));
+	const char *plan = pl_tr("plan"), *truth = pl_tr("truth"), *error = pl_tr("error");
+	(void)fprintf(out, "%*s %*s %*s\n", pl_text_width(plan, 12), plan, pl_text_width(truth, 12), truth, pl_text_width(error, 9), error);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct pl_check *c = &checks[i];
 		const char *mark = !isfinite(c->predicted) ? "·" : c->within ? "✔" : "!";

@@ -134,8 +134,10 @@ static void mark_lines(struct page *p, const struct pl_watch_view *v)
 {
 	char u[PL_FMT_MAX];
 	static const char *const names[] = {PL_N_("none"), PL_N_("loading"), PL_N_("loaded"), PL_N_("generating"), PL_N_("freed")};
-	for (uint32_t i = 0; i < v->n_marks; i++)
-		put(p, pl_arena_printf(p->a, "%8.1f s  %-12s %s", v->marks[i].t_s, pl_tr(names[v->marks[i].phase]), size(u, v->marks[i].used_bytes)));
+	for (uint32_t i = 0; i < v->n_marks; i++) {
+		const char *name = pl_tr(names[v->marks[i].phase]);
+		put(p, pl_arena_printf(p->a, "%8.1f s  %-*s %s", v->marks[i].t_s, pl_text_width(name, 12), name, size(u, v->marks[i].used_bytes)));
+	}
 }
 
 uint32_t pl_watch_lines(struct pl_arena *a, const struct pl_watch_view *v, int rows, int columns, const char **ret_lines)

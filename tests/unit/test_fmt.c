@@ -36,6 +36,12 @@ static void chinese_takes_two_columns(void **state)
 	assert_int_equal(pl_text_columns("显存 GiB"), 8);
 	assert_int_equal(pl_text_columns("×█"), 2);
 	assert_int_equal(pl_text_fit("显存", 3), 3);
+	assert_int_equal(pl_text_width("显存", 6), 8); /* six bytes, four columns, two blanks */
+	assert_int_equal(pl_text_line("one two three", 9), 7);
+	assert_int_equal(pl_text_line("显存不足，放不下", 9), 9);   /* the comma stays behind its word */
+	assert_int_equal(pl_text_line("显存（内存）", 7), 6);      /* the bracket before its */
+	assert_int_equal(pl_text_line("unbreakable", 4), 4);
+	assert_int_equal(pl_text_line("fits", 4), 4);
 	assert_int_equal(pl_text_columns("\xff\xe6"), 2); /* broken UTF-8 ends */
 }
 

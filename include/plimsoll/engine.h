@@ -71,6 +71,7 @@ struct pl_engine_log {
 	uint32_t n_buffers;
 	struct pl_opt_u64 weights_bytes, kv_bytes;          /* of one GPU, the fullest */
 	struct pl_opt_u64 kv_cache_tokens, num_gpu_blocks;
+	char build[32]; /* "b11669", "0.24.0"; empty: it does not say */
 };
 
 /* How a running server of this engine is reached and guarded. */

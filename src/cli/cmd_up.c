@@ -87,7 +87,6 @@ static void say_what_would_work(struct pl_plan_job *j)
 	j->req.machine = &less;
 	j->req.params.n_gpu_layers = PL_AUTO;
 	j->req.params.n_cpu_moe = PL_AUTO;
-	j->req.no_suggestions = false;
 	if (!less.devices || pl_plan_make(j->a, &j->req, &plan, &err))
 		return;
 	if (plan->verdict != PL_VERDICT_NO_FIT && plan->argv.n_words)

@@ -15,10 +15,11 @@
 
 enum { REQUESTS = 6, MAX_LOG = 64 << 20 };
 
-/* One client: what the plan calls the speed of one sequence. */
+/* One client, and prompts of the length that the plan's speed is stated for: what the plan calls the speed of one sequence. */
 static int load_it(const struct pl_cli *cli, struct pl_arena *a, const struct pl_running *r, struct pl_bench_result *ret, struct pl_err *err)
 {
 	const char *prompt = pl_cli_text(cli, "prompt"), *answer = pl_cli_text(cli, "answer");
+	const char *planned = pl_arena_printf(a, "%.0f", pl_verify_prompt_tokens(r->plan_json));
 	struct pl_load load = {
 	    .url = r->url,
 	    .api_key = r->api_key,
@@ -28,7 +29,7 @@ static int load_it(const struct pl_cli *cli, struct pl_arena *a, const struct pl
 	    .timeout_s = 600,
 	    .seed = 1,
 	};
-	int rc = pl_length_parse(prompt ? prompt : "512", &load.prompt, err);
+	int rc = pl_length_parse(prompt ? prompt : planned ? planned : "512", &load.prompt, err);
 	rc = rc ? rc : pl_length_parse(answer ? answer : "64", &load.output, err);
 	return rc ? rc : pl_bench_run(a, &load, NULL, NULL, NULL, ret, err);
 }
@@ -47,12 +48,27 @@ static int share(struct pl_arena *a, const char *path, const struct pl_verify_re
 	return good ? 0 : pl_fail(err, PL_ERR_IO, path, "the rows could not be written");
 }
 
-static double mean_prompt(const struct pl_bench_result *r)
+static int measure_speed(const struct pl_cli *cli, struct pl_arena *a, const struct pl_running *r, struct pl_verify_request *req,
+                         struct pl_bench_result *load, struct pl_err *err)
 {
-	double sum = 0;
-	for (uint64_t i = 0; i < r->n_requests; i++)
-		sum += r->requests[i].prompt_tokens;
-	return r->n_requests ? sum / (double)r->n_requests : NAN;
+	struct pl_busy before, after;
+	double prompt = 0, answer = 0, n = 0;
+	pl_busy_read(r->pid, &before);
+	int rc = load_it(cli, a, r, load, err);
+	if (rc)
+		return rc;
+	pl_busy_read(r->pid, &after);
+	for (uint64_t i = 0; i < load->n_requests; i++)
+		if (!load->requests[i].fault) {
+			prompt += load->requests[i].prompt_tokens;
+			answer += load->requests[i].output_tokens;
+			n++;
+		}
+	req->load = load;
+	req->load_prompt_tokens = prompt / n;
+	req->load_answer_tokens = answer / n;
+	req->others_busy_frac = pl_busy_others_frac(&before, &after);
+	return n > 0 ? 0 : pl_fail(err, PL_ERR_NETWORK, r->url, "none of %llu requests was answered", (unsigned long long)load->n_requests);
 }
 
 static int finish(const struct pl_cli *cli, struct pl_arena *a, const char *name, const struct pl_verify_request *req, struct pl_err *err)
@@ -86,11 +102,10 @@ static int verify_running(const struct pl_cli *cli, struct pl_arena *a, struct p
 	req.log = log;
 	req.plan_json = r.plan_json;
 	req.pid = r.pid;
-	if (!rc && !pl_cli_flag(cli, "no-load")) {
-		rc = load_it(cli, a, &r, &load, err);
-		req.load = rc ? NULL : &load;
-		req.load_prompt_tokens = rc ? NAN : mean_prompt(&load);
-	}
+	if (!rc && !pl_cli_flag(cli, "no-load"))
+		rc = measure_speed(cli, a, &r, &req, &load, err);
+	if (!rc && pl_cli_text(cli, "share"))
+		rc = pl_probe_machine(a, &(struct pl_probe_options){.facts = req.facts}, &req.machine, NULL, err);
 	rc = rc ? rc : finish(cli, a, r.name, &req, err);
 	pl_facts_free(req.facts);
 	return rc;

@@ -68,6 +68,18 @@ static const char *word_before(const char *line, const char *at, char *buf, size
 
 /* ---- llama.cpp: "NAME KIND buffer size = X MiB" -------------------------------------------------------------------- */
 
+/* "build: 6000 (a457551) with …", "build 11669 (Debian) with …": numbers run with the commits. */
+static void llamacpp_build(const char *line, struct pl_engine_log *log)
+{
+	const char *at = strstr(line, "build");
+	size_t n = at && !log->build[0] ? strspn(at + 5, ": ") : 0, digits = n ? strspn(at + 5 + n, "0123456789") : 0;
+	if (digits >= 3 && digits <= 6 && !strncmp(at + 5 + n + digits, " (", 2)) {
+		log->build[0] = 'b';
+		memcpy(log->build + 1, at + 5 + n, digits);
+		log->build[1 + digits] = '\0';
+	}
+}
+
 static void llamacpp_line(const char *line, struct pl_engine_log *log)
 {
 	static const struct {
@@ -87,6 +99,7 @@ static void llamacpp_line(const char *line, struct pl_engine_log *log)
 		*to = kinds[i].kind < 2 ? *to + bytes : bytes; /* graphs are reserved again and again: the last counts */
 		return;
 	}
+	llamacpp_build(line, log);
 }
 
 void pl_log_read_llamacpp(const char *text, size_t len, struct pl_engine_log *ret)
@@ -118,11 +131,21 @@ static bool grouped(const char *at, uint64_t *ret)
 	return any;
 }
 
+/* "Initializing a V1 LLM engine (v0.24.0) with config" */
+static void vllm_build(const char *line, struct pl_engine_log *log)
+{
+	const char *at = strstr(line, "LLM engine (v");
+	size_t n = at && !log->build[0] ? strcspn(at + 13, ")") : 0;
+	if (n && n < sizeof log->build)
+		memcpy(log->build, at + 13, n);
+}
+
 static void vllm_line(const char *line, struct pl_engine_log *log)
 {
 	uint64_t v;
 	const char *at;
-	if (size_after(line, "Model loading took", GIB, &v))
+	vllm_build(line, log);
+	if (size_after(line, "Model loading took", GIB, &v) || size_after(line, "Loading model weights took", GIB, &v)) /* the latter until 2024 */
 		keep(&log->weights_bytes, v);
 	if (size_after(line, "Available KV cache memory", GIB, &v))
 		keep(&log->kv_bytes, v);

@@ -15,7 +15,7 @@
 #include "measure/sse.h"
 #include "source/curl.h"
 
-enum { MAX_EVENTS = 256, MAX_HOPELESS = 1000, ANSWER_BYTES_A_TOKEN = 4096 };
+enum { MAX_EVENTS = 256, MAX_HOPELESS = 1000, ANSWER_BYTES_A_TOKEN = 4096, PROBE_WORDS = 200 };
 
 struct request {
 	CURL *h;
@@ -45,7 +45,7 @@ struct client {
 	enum phase phase;
 	double words_per_token, next_s, phase_start_s;
 	uint64_t n_sent, n_done, n_failed, n_tokens;
-	uint32_t n_active, probe_tokens;
+	uint32_t n_active, probe_prompt, probe_tokens; /* words of the first request, and what the server counted */
 	enum pl_request_fault probe_fault;
 	char probe_words[160]; /* the server's own, when it refused */
 	struct pl_request_times *times;
@@ -140,7 +140,7 @@ static void lengths_of(struct client *c, struct request *q)
 	uint32_t prompt = t ? t->prompt_tokens : pl_length_draw(&l->prompt, &c->lengths);
 	q->n_output = t ? t->output_tokens : pl_length_draw(&l->output, &c->lengths);
 	if (c->phase == PHASE_PROBE) {
-		prompt = 200;
+		prompt = c->probe_prompt;
 		q->n_output = 1;
 	}
 	double words = round(prompt * c->words_per_token);
@@ -236,6 +236,8 @@ static void finish(struct client *c, struct request *q, enum pl_request_fault fa
 	if (c->phase == PHASE_LOAD)
 		keep_times(c, q, fault, status);
 	if (c->phase == PHASE_PROBE) {
+		if (status != 200)
+			pl_sse_end(&q->sse);
 		c->probe_tokens = q->sse.usage_prompt;
 		c->probe_fault = fault;
 		memcpy(c->probe_words, q->sse.error, sizeof c->probe_words);
@@ -489,12 +491,17 @@ static int measure(struct client *c, progress_fn *progress, void *user, struct p
 {
 	bool on = true;
 	if (!(c->l->words_per_token > 0)) {
+		c->probe_prompt = PROBE_WORDS;
 		on = run_phase(c, PHASE_PROBE, NULL, NULL);
+		if (on && c->probe_fault == PL_REQUEST_HTTP) { /* perhaps more than a short context holds, where every letter is a token */
+			c->probe_prompt = PROBE_WORDS / 8;
+			on = run_phase(c, PHASE_PROBE, NULL, NULL);
+		}
 		if (on && c->n_failed)
 			return pl_fail(err, PL_ERR_NETWORK, c->url, "the first request failed: %s%s%s", pl_request_fault_name(c->probe_fault),
 			               *c->probe_words ? ": " : "", c->probe_words);
 		if (c->probe_tokens > 20)
-			c->words_per_token = 200.0 / c->probe_tokens;
+			c->words_per_token = (double)c->probe_prompt / c->probe_tokens;
 	}
 	on = on && run_phase(c, PHASE_WARMUP, NULL, NULL);
 	double cpu = cpu_s(), wall = clock_s();

@@ -398,7 +398,9 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 	if (!hw)
 		return false;
 	enum pl_backend backend = backend_of(r, hw);
-	if (!hw->n_devices && !(hw->ram_bytes_per_s > 0)) {
+	/* a row of one's own may: the plan it was held against assumed the same */
+	bool own = !strcmp(pl_vrow_text(r, "notes"), "plimsoll verify");
+	if (!hw->n_devices && !(hw->ram_bytes_per_s > 0) && !own) {
 		pl_vrow_reason(r, "the memory bandwidth of '%.60s' is not known", pl_vrow_text(r, "cpu"));
 		return false;
 	}
@@ -423,7 +425,7 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 		pl_vrow_reason(r, "%s", pl_speed_unknown(c.speed));
 		return false;
 	}
-	if (c.speed->ram_assumed) {
+	if (c.speed->ram_assumed && !own) {
 		pl_vrow_reason(r, "part of the work is the CPU's, and the row does not say how fast its memory is");
 		return false;
 	}

@@ -19,8 +19,7 @@ static bool has_text(const json_t *choice)
 	static const char *const keys[] = {"content", "reasoning_content", "reasoning", "text"};
 	const json_t *delta = json_object_get(choice, "delta");
 	for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-		const char *t = json_string_value(json_object_get(delta ? delta : choice, keys[i]));
-		if (t && *t)
+		if (json_string_length(json_object_get(delta ? delta : choice, keys[i])))
 			return true;
 	}
 	return json_array_size(json_object_get(delta, "tool_calls")) > 0;
@@ -34,7 +33,7 @@ static uint32_t whole(const json_t *o, const char *key)
 
 static enum pl_sse_event read_event(struct pl_sse *s, const char *data, size_t n)
 {
-	json_t *o = json_loadb(data, n, 0, NULL);
+	json_t *o = json_loadb(data, n, JSON_ALLOW_NUL, NULL); /* a model may say anything, the character 0 too */
 	const json_t *usage = json_object_get(o, "usage"), *fault = json_object_get(o, "error");
 	enum pl_sse_event e = PL_SSE_NOTHING;
 	if (!json_is_object(o)) {
@@ -65,6 +64,11 @@ static enum pl_sse_event read_line(struct pl_sse *s, const char *line, size_t n)
 		n--;
 	if (!n || *line == ':')
 		return PL_SSE_NOTHING;
+	if (*line == '{') { /* no event: a whole answer, most often what a server says when it refuses */
+		(void)read_event(s, line, n);
+		s->garbage = true;
+		return PL_SSE_NOTHING;
+	}
 	if (n < 5 || memcmp(line, "data:", 5) != 0) {
 		bool known = (n >= 6 && !memcmp(line, "event:", 6)) || (n >= 3 && !memcmp(line, "id:", 3)) || (n >= 6 && !memcmp(line, "retry:", 6));
 		s->garbage = s->garbage || !known;
@@ -81,6 +85,13 @@ static enum pl_sse_event read_line(struct pl_sse *s, const char *line, size_t n)
 		return PL_SSE_DONE;
 	}
 	return read_event(s, line, n);
+}
+
+void pl_sse_end(struct pl_sse *s)
+{
+	if (s->len && *s->line == '{')
+		(void)read_line(s, s->line, s->len);
+	s->len = 0;
 }
 
 static bool keep(struct pl_sse *s, const char *data, size_t n)

@@ -23,6 +23,8 @@ struct pl_sse {
 };
 /* Takes bytes in; on_event is called for every event with text, and at the end. False: this is no such stream. */
 bool pl_sse_take(struct pl_sse *s, const char *data, size_t n, void (*on_event)(void *user, enum pl_sse_event e), void *user);
+/* Nothing more comes: a refusal without a line's end is read for its words. */
+void pl_sse_end(struct pl_sse *s);
 void pl_sse_release(struct pl_sse *s);
 
 #endif

@@ -41,7 +41,7 @@ static struct pl_check *add(struct verify *v, const char *metric, const char *wh
 	if (v->n == MAX_CHECKS || !isfinite(measured))
 		return NULL;
 	struct pl_check *c = &v->checks[v->n++];
-	*c = (struct pl_check){.metric = metric, .where = where, .source = pl_tr(source), .predicted = predicted, .low = NAN, .high = NAN, .measured = measured};
+	*c = (struct pl_check){.metric = metric, .where = where, .source = source, .predicted = predicted, .low = NAN, .high = NAN, .measured = measured};
 	judge(c);
 	return c;
 }
@@ -100,7 +100,7 @@ static void by_buffers(struct verify *v, const struct pl_engine_log *log)
 			gpu++;
 		}
 	}
-	add_buffer(v, json_object_get(memory, "host"), &host, pl_tr("host"));
+	add_buffer(v, json_object_get(memory, "host"), &host, PL_N_("host"));
 }
 
 static void by_log(struct verify *v)
@@ -120,9 +120,9 @@ static void by_log(struct verify *v)
 		most_kv = fmax(most_kv, number(d, "context_bytes"));
 	}
 	if (log->weights_bytes.known)
-		(void)add(v, "model_bytes", pl_tr("fullest GPU"), PL_N_("log"), most_model, (double)log->weights_bytes.value);
+		(void)add(v, "model_bytes", PL_N_("fullest GPU"), PL_N_("log"), most_model, (double)log->weights_bytes.value);
 	if (log->kv_bytes.known)
-		(void)add(v, "context_bytes", pl_tr("fullest GPU"), PL_N_("log"), most_kv, (double)log->kv_bytes.value);
+		(void)add(v, "context_bytes", PL_N_("fullest GPU"), PL_N_("log"), most_kv, (double)log->kv_bytes.value);
 	if (log->kv_cache_tokens.known)
 		(void)add(v, "kv_cache_tokens", NULL, PL_N_("log"), number(v->plan, "kv_cache_tokens"), (double)log->kv_cache_tokens.value);
 	if (log->num_gpu_blocks.known)
@@ -138,7 +138,9 @@ static double status_kib(const char *text, const char *key)
 	return at && sscanf(at + strlen(key), ": %llu kB", &kib) == 1 ? (double)kib * 1024 : NAN;
 }
 
-/* Resident memory of the engine: what it holds itself, and what it has mapped of the file. */
+/* Resident memory of the engine. The plan counts every page that it may come to touch, and of the mapped file only what the
+ * engine works from: until then there is less, and pages of the file that were read once (to repack or to copy them) stay until
+ * the kernel wants them elsewhere. */
 static void by_kernel(struct verify *v)
 {
 	char path[64], text[4096];
@@ -151,12 +153,17 @@ static void by_kernel(struct verify *v)
 	if (f)
 		(void)fclose(f);
 	text[n] = '\0';
-	double rss = status_kib(text, "VmRSS");
-	if (!(rss > 0))
+	double rss = status_kib(text, "VmRSS"), spare = status_kib(text, "RssFile") - number(host, "mapped_bytes");
+	struct pl_check *c = rss > 0 ? add(v, "resident_bytes", PL_N_("host"), PL_N_("kernel"), number(host, "rest_bytes"), rss) : NULL;
+	if (!c || c->within)
 		return;
-	struct pl_check *c = add(v, "resident_bytes", pl_tr("host"), PL_N_("kernel"), number(host, "rest_bytes"), rss);
-	if (c && !c->within && c->predicted > c->measured)
+	if (c->predicted > rss) {
+		c->within = true;
 		c->cause = pl_tr("pages of the mapped file, of the cache and of buffers count once they are touched");
+	} else if (spare > 0 && rss - spare <= c->predicted) {
+		c->within = true;
+		c->cause = pl_tr("pages of the file that were read once stay until memory is wanted elsewhere");
+	}
 }
 
 static void by_driver(struct verify *v)
@@ -180,6 +187,29 @@ static void by_driver(struct verify *v)
 
 /* ---- speed by a load --------------------------------------------------------------------------------------------- */
 
+enum { BUSY_PERCENT = 10, PROMPT_PERCENT = 10 };
+
+double pl_verify_prompt_tokens(const char *plan_json)
+{
+	json_t *plan = plan_json ? json_loads(plan_json, 0, NULL) : NULL;
+	double n = number(json_object_get(plan, "speed"), "prompt_tokens");
+	json_decref(plan);
+	return n >= 1 ? n : 512;
+}
+
+/* What may part a timed number from the plan's, where it does. */
+static const char *cause_of(struct verify *v, const struct pl_check *c)
+{
+	double planned = number(json_object_get(v->plan, "speed"), "prompt_tokens"), asked = v->req->load_prompt_tokens;
+	if (!isfinite(c->low) || c->within)
+		return NULL;
+	if (v->req->others_busy_frac * 100 > BUSY_PERCENT)
+		return pl_arena_printf(v->a, pl_tr("other programs had %.0f %% of the processors meanwhile"), 100 * v->req->others_busy_frac);
+	if (strcmp(c->metric, "decode_tok_s") != 0 && fabs(asked - planned) * 100 > PROMPT_PERCENT * planned)
+		return pl_arena_printf(v->a, pl_tr("the load's prompts have %.0f tokens, the plan's %.0f"), asked, planned);
+	return NULL;
+}
+
 static void add_speed(struct verify *v, const char *metric, double measured)
 {
 	const json_t *e = json_object_get(json_object_get(v->plan, "speed"), metric);
@@ -189,6 +219,7 @@ static void add_speed(struct verify *v, const char *metric, double measured)
 	c->low = number(e, "low");
 	c->high = number(e, "high");
 	judge(c);
+	c->cause = cause_of(v, c);
 }
 
 static void by_load(struct verify *v)
@@ -218,50 +249,4 @@ int pl_verify(struct pl_arena *a, const struct pl_verify_request *req, struct pl
 	*ret = v.checks;
 	*ret_n = v.n;
 	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory") : 0;
-}
-
-/* ---- rows to share ----------------------------------------------------------------------------------------------- */
-
-static const char *cell(struct pl_arena *a, const char *text)
-{
-	const char *out = "";
-	if (!text || !text[strcspn(text, ",\"\r\n")])
-		return text ? text : "";
-	for (; *text && out; text++)
-		out = *text == '"' ? pl_arena_printf(a, "%s\"\"", out) : pl_arena_printf(a, "%s%c", out, *text == '\n' || *text == '\r' ? ' ' : *text);
-	return out ? pl_arena_printf(a, "\"%s\"", out) : NULL;
-}
-
-static const char *text_of(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-	return s ? s : "";
-}
-
-const char *pl_share_rows(struct pl_arena *a, const struct pl_verify_request *req, const struct pl_check *checks, uint32_t n, const char *date,
-                          bool header)
-{
-	static const char columns[] = "id,source_url,date,engine,build,backend,gpu,n_gpu,cpu,ram,model,params_b,quant,size_gib,active_params_b,ngl,"
-	                              "flash_attn,split_mode,n_ubatch,threads,kv_type,test,depth,tok_s,tok_s_sd,notes\n";
-	json_t *plan = json_loads(req->plan_json ? req->plan_json : "", 0, NULL);
-	const json_t *model = json_object_get(plan, "model"), *devices = json_object_get(json_object_get(plan, "memory"), "devices");
-	const json_t *gpu = used_device(devices, 0);
-	const char *out = header ? columns : "";
-	unsigned n_gpu = 0;
-	while (used_device(devices, n_gpu))
-		n_gpu++;
-	for (uint32_t i = 0; i < n && out; i++) {
-		bool decode = !strcmp(checks[i].metric, "decode_tok_s"), prefill = !strcmp(checks[i].metric, "prefill_tok_s");
-		if (!decode && !prefill)
-			continue;
-		const char *test = decode ? "gen" : pl_arena_printf(a, "prefill%.0f", req->load_prompt_tokens);
-		/* the name of a model that is a file is the user's own: its architecture says enough */
-		bool is_path = strchr(text_of(model, "name"), '/') == text_of(model, "name");
-		out = pl_arena_printf(a, "%s,,%s,%s,,,%s,%u,,,%s,%.3f,%s,%.2f,%.3f,,,,,,,%s,,%.4g,,plimsoll verify\n", out, date, req->engine->id,
-		                      cell(a, text_of(gpu, "name")), n_gpu, cell(a, is_path ? text_of(model, "architecture") : text_of(model, "name")),
-		                      number(model, "parameters") / 1e9, cell(a, text_of(model, "quantization")),
-		                      number(model, "weight_bytes") / (1024.0 * 1024 * 1024), number(model, "active_parameters") / 1e9, test, checks[i].measured);
-	}
-	json_decref(plan);
-	return out;
 }

@@ -58,8 +58,8 @@ void pl_report_verify_text(FILE *out, const struct pl_check *checks, uint32_t n,
 		const char *mark = !isfinite(c->predicted) ? "·" : c->within ? "✔" : "!";
 		const char *on = style->color ? (c->within ? "\033[32m" : "\033[33m") : "", *off = style->color ? "\033[0m" : "";
 		(void)fprintf(out, "%s%s%s %-16s ", on, mark, off, c->metric);
-		padded(out, c->where ? c->where : "", 18);
-		padded(out, c->source, 8);
+		padded(out, c->where ? pl_tr(c->where) : "", 18);
+		padded(out, pl_tr(c->source), 8);
 		(void)fprintf(out, "%12s %12s %9s", value(a, c->metric, c->predicted), value(b, c->metric, c->measured),
 		              isfinite(c->error_frac) ? pl_fmt_percent(e, c->error_frac) : "-");
 		if (isfinite(c->low))

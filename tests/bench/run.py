@@ -51,6 +51,16 @@ class Bench(unittest.TestCase):
         self.assertEqual(r.returncode, code, r.stderr)
         return json.loads(r.stdout)["loads"] if r.stdout else r.stderr
 
+    def test_a_model_may_say_anything(self):
+        one, = self.bench("nul", "--requests", "2")
+        self.assertEqual((one["n_ok"], one["n_failed"]), (2, 0))
+
+    def test_a_short_context(self):
+        one, = self.bench("short", "--requests", "2")  # the first request asks for less the second time
+        self.assertEqual((one["n_ok"], one["n_failed"]), (2, 0))
+        one, = self.bench("short", "--requests", "2", "--prompt", "500")
+        self.assertEqual(one["faults"], {"http": 2})
+
     def test_counts_and_times(self):
         one, = self.bench("ok", "--clients", "4", "--requests", "40")
         self.assertEqual((one["n_ok"], one["n_failed"]), (40, 0))

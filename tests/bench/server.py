@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A server of streamed completions that can misbehave: the first folder of the path says how.
 
-usage: server.py PORT [CERT KEY]      ok, garbage, endless, drip, half, empty, refuse, error, slow
+usage: server.py PORT [CERT KEY]      ok, garbage, endless, drip, half, empty, refuse, error, slow, nul, short
 """
 import asyncio
 import json
@@ -32,7 +32,7 @@ async def answer(w, how, body):
     if how == "garbage":
         await chunk(w, b"\x00\xff\xfe{]\n\n")
     for i in range(10 ** 9 if how == "endless" else 0 if how == "empty" else n):
-        await chunk(w, event(" w"))
+        await chunk(w, event("\0" if how == "nul" else " w"))
         if how == "half" and i == n // 2:
             w.close()
             return
@@ -56,6 +56,9 @@ async def serve(r, w):
                 w.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
             elif how == "refuse":
                 w.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy")
+            elif how == "short" and len(json.loads(body)["prompt"].split()) > 100:
+                data = b'{"error": {"code": 400, "message": "request exceeds the available context size"}}'
+                w.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
             elif how == "error":
                 data = b'data: {"error": {"message": "no such model"}}\n\n'
                 w.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))

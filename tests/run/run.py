@@ -249,5 +249,46 @@ class Up(unittest.TestCase):
         self.assertIn("no space left", r.stderr)
 
 
+class Verify(unittest.TestCase):
+    """Logs of runs elsewhere, beside the plan of the command that made them."""
+
+    def verify(self, log, *words):
+        with tempfile.NamedTemporaryFile("w", suffix=".log") as f:
+            f.write(log)
+            f.flush()
+            r = subprocess.run([PLIMSOLL, "verify", "--log", f.name, "--json", *words], capture_output=True, text=True, timeout=60)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return {(c["metric"], c["where"]): c for c in json.loads(r.stdout)["checks"]}
+
+    def test_llamacpp(self):
+        # b11669, SmolLM2-135M in Q8_0, two slots of 1024 tokens, on a CPU
+        log = ("I load_tensors:   CPU_Mapped model buffer size =   136.40 MiB\nI llama_context:        CPU  output buffer size =     0.38 MiB\n"
+               "I llama_kv_cache:        CPU KV buffer size =    45.00 MiB\nI sched_reserve:        CPU compute buffer size =    15.64 MiB\n")
+        with tempfile.TemporaryDirectory() as folder:
+            model = os.path.join(folder, "m.gguf")
+            subprocess.run([PLIMSOLL, "synth", "HuggingFaceTB/SmolLM2-135M", "--quant", "q8_0", "--sparse", "-o", model], check=True,
+                           capture_output=True)
+            checks = self.verify(log, "--on", "cpu, ram 24GiB", "--", "llama-server", "-m", model, "-c", "2048", "-np", "2", "-fa", "on")
+        self.assertEqual(set(checks), {(m + "_bytes", "host") for m in ("model", "context", "compute")})
+        for c in checks.values():
+            self.assertLess(abs(c["error_frac"]), 0.001, c)
+            self.assertTrue(c["within"])
+
+    def test_vllm(self):
+        # vllm-project/vllm issue 10517: Llama 3.1 8B on an RTX 3090, prompts in one piece
+        log = "INFO Loading model weights took 14.9888 GB\nINFO # GPU blocks: 1952, # CPU blocks: 2048\n"
+        checks = self.verify(log, "--on", "rtx3090", "--", "vllm", "serve", "meta-llama/Llama-3.1-8B-Instruct", "--max-model-len", "20000",
+                             "--max-num-batched-tokens", "20000")
+        self.assertLess(abs(checks["model_bytes", "fullest GPU"]["error_frac"]), 0.001)
+        self.assertEqual(checks["num_gpu_blocks", None]["measured"], 1952)
+        self.assertLess(abs(checks["num_gpu_blocks", None]["error_frac"]), 0.1)  # a release of 2024, planned by today's rules
+
+    def test_a_log_of_something_else(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".log") as f:
+            r = subprocess.run([PLIMSOLL, "verify", "--log", f.name, "Qwen/Qwen3-0.6B", "--on", "l40s"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(r.returncode, 3)
+        self.assertIn("says nothing of its memory", r.stderr)
+
+
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1])

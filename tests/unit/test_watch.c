@@ -98,11 +98,19 @@ static void logs_tell_what_was_allocated(void **state)
 	assert_int_equal(b->model_bytes, 4096ull << 20);
 	assert_int_equal(b->context_bytes, 1040ull << 20);
 	assert_int_equal(b->compute_bytes, 304ull << 20); /* the last reservation */
+	assert_string_equal(log.build, "");
+	static const char builds[] = "build: 6000 (a4575513) with cc\n", debian[] = "common_params_print_info: build 11669 (Debian) with GNU 16.2.0\n";
+	pl_log_read_llamacpp(builds, sizeof builds - 1, &log);
+	assert_string_equal(log.build, "b6000");
 	log = (struct pl_engine_log){0};
-	static const char vllm[] = "Model loading took 14.9889 GiB and 3 s\nGPU KV cache size: 158,656 tokens\nGPU KV cache size: 158,640 tokens\n";
+	pl_log_read_llamacpp(debian, sizeof debian - 1, &log);
+	assert_string_equal(log.build, "b11669");
+	log = (struct pl_engine_log){0};
+	static const char vllm[] = "Initializing a V1 LLM engine (v0.24.0) with config: x\nModel loading took 14.9889 GiB and 3 s\nGPU KV cache size: 158,656 tokens\nGPU KV cache size: 158,640 tokens\n";
 	pl_log_read_vllm(vllm, sizeof vllm - 1, &log);
 	assert_int_equal(log.kv_cache_tokens.value, 158656);
 	assert_true(log.weights_bytes.known && !log.num_gpu_blocks.known);
+	assert_string_equal(log.build, "0.24.0");
 }
 
 static void a_plan_stands_beside_a_log(void **state)
@@ -125,8 +133,42 @@ static void a_plan_stands_beside_a_log(void **state)
 	assert_false(c[4].within);
 	assert_string_equal(c[5].metric, "decode_tok_s");
 	assert_true(c[5].within && fabs(c[5].measured - 55) < 1e-9);
+	assert_null(c[5].cause);
+	req.others_busy_frac = 0.5; /* told only where the number is out of its interval */
+	load.tpot_s.p50 = 1 / 5.0;
+	assert_int_equal(pl_verify(a, &req, &c, &n, &err), 0);
+	assert_true(!c[5].within && strstr(c[5].cause, "50 %"));
 	req.plan_json = "{";
 	assert_int_equal(pl_verify(a, &req, &c, &n, &err), -PL_ERR_FORMAT);
+	pl_arena_free(a);
+}
+
+static void busy_processors_are_told_from_the_engine(void **state)
+{
+	(void)state;
+	const struct pl_busy before = {1000, 500, 100}, after = {1200, 550, 190}, silent = {1200, 550, NAN};
+	assert_true(fabs(pl_busy_others_frac(&before, &after) - 60 / 200.0) < 1e-12); /* 150 busy, 90 of them ours */
+	assert_true(isnan(pl_busy_others_frac(&before, &silent)));
+	assert_true(isnan(pl_busy_others_frac(&before, &before)));
+}
+
+static void shared_rows_say_what_a_fit_needs(void **state)
+{
+	(void)state;
+	static const char plan[] = "{\"model\": {\"name\": \"/home/me/x.gguf\", \"architecture\": \"llama\", \"parameters\": 8030261248, \"active_parameters\": "
+	                           "8030261248, \"weight_bytes\": 8589934592, \"quantization\": \"Q8_0\"}, \"request\": {\"n_gpu_layers\": 33, \"flash_attn\": true, "
+	                           "\"split_mode\": \"layer\", \"n_ubatch\": 512, \"type_k\": \"f16\"}, \"memory\": {\"devices\": [{\"name\": \"A, \\\"B\\\"\", "
+	                           "\"model_bytes\": 5}, {\"name\": \"A\", \"model_bytes\": 5}, {\"name\": \"C\", \"model_bytes\": 0}]}}";
+	struct pl_arena *a = pl_arena_new(0);
+	struct pl_err err = {0};
+	const struct pl_check checks[] = {{.metric = "model_bytes"}, {.metric = "decode_tok_s", .measured = 42.5}, {.metric = "prefill_tok_s", .measured = 900}};
+	struct pl_machine m = {.cpu = "EPYC 7642", .cpu_cores = 48, .ram_type = "ddr4-3200", .ram_bytes_per_s = 8 * 3200e6 * 8, .ram_bytes = {128ull << 30, true}};
+	struct pl_verify_request req = {.plan_json = plan, .log = llama_log, .log_len = sizeof llama_log - 1, .machine = &m, .load_prompt_tokens = 512,
+	                                .load_answer_tokens = 64};
+	assert_int_equal(pl_engine_find("llama.cpp", &req.engine, &err), 0);
+	const char *rows = pl_share_rows(a, &req, checks, 3, "2026-11-25", false);
+	static const char head[] = ",,2026-11-25,llama.cpp,,CUDA,\"A, \"\"B\"\"\",2,EPYC 7642 48-core,8x16GB ddr4-3200,llama,8.030,Q8_0,8.000,8.030,33,1,layer,512,,f16,";
+	assert_string_equal(rows, pl_arena_printf(a, "%sgen64,512,42.5,,plimsoll verify\n%sprefill512,0,900,,plimsoll verify\n", head, head));
 	pl_arena_free(a);
 }
 
@@ -135,7 +177,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(every_size_holds_what_it_shows),   cmocka_unit_test(phases_leave_marks_once),
 	    cmocka_unit_test(metrics_of_three_engines_read_alike), cmocka_unit_test(logs_tell_what_was_allocated),
-	    cmocka_unit_test(a_plan_stands_beside_a_log),
+	    cmocka_unit_test(a_plan_stands_beside_a_log),       cmocka_unit_test(busy_processors_are_told_from_the_engine),
+	    cmocka_unit_test(shared_rows_say_what_a_fit_needs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
 
 #include <plimsoll/command.h>
 #include <plimsoll/engine.h>
-#include <plimsoll/speed.h>
+#include <plimsoll/serve.h>
 
 enum pl_verdict {
 	PL_VERDICT_FITS_GPU = 0,
@@ -78,6 +78,7 @@ struct pl_plan {
 	struct pl_speed_question question; /* as answered */
 	const struct pl_speed *speed; /* compiled for exactly this layout; NULL: not asked for (no_suggestions) */
 	const struct pl_speed_answer *answer; /* NULL with it */
+	const struct pl_served *served; /* concurrency clients in a closed loop; NULL: one client, or nothing can be said */
 	struct pl_argv argv;       /* launch line; n_words 0 when the engine cannot run it */
 	struct pl_note *notes;
 };

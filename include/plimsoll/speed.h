@@ -115,6 +115,7 @@ struct pl_speed_question {
 	double prompt_tokens;    /* default 512 */
 	double depth_tokens;     /* tokens already in the cache for the "at depth" answers; default 0 */
 	double concurrency;      /* sequences at once; default 1 */
+	double output_tokens;    /* of an answer, for a load of `concurrency` clients; default 256 */
 	double draft_tokens;     /* K drafted at once; 0 no speculation */
 	double acceptance_length; /* tokens a verify step yields, 1 … K + 1; 0: from the published tables */
 };

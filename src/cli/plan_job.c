@@ -144,6 +144,7 @@ static int read_question(struct pl_plan_job *j)
 	struct pl_speed_question *q = &j->req.question;
 	q->prompt_tokens = pl_cli_number(c, "prompt-tokens", 512);
 	q->depth_tokens = pl_cli_number(c, "depth", 0);
+	q->output_tokens = pl_cli_number(c, "output-tokens", 256);
 	q->draft_tokens = pl_cli_number(c, "speculate", 0);
 	const char *acceptance = pl_cli_text(c, "acceptance");
 	char *end;

@@ -1,6 +1,27 @@
 /* The speed of a plan: its layout compiled, the questions answered. */
 #include "plan/evaluate.h"
 
+/* Clients that each send their next prompt when the last is answered; lengths are as asked in the mean, a ninth around it:
+ * clients whose answers are all equally long would stay in step for ever. */
+static int serve(struct pl_arena *a, struct pl_plan *plan, struct pl_err *err)
+{
+	const struct pl_speed_question *q = &plan->question;
+	struct pl_serve_policy policy;
+	struct pl_serve_load load = {.prompt_tokens = q->prompt_tokens / 0.9, .output_tokens = q->output_tokens / 0.9, .shortest_frac = 0.8,
+	                             .concurrency = q->concurrency, .rounds = q->concurrency > 64 ? 3 : 10};
+	struct pl_served *served = PL_NEW(a, struct pl_served);
+	if (!served)
+		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while planning");
+	if (plan->answer->acceptance_length > 1) {
+		load.draft_tokens = q->draft_tokens;
+		load.acceptance_length = plan->answer->acceptance_length;
+	}
+	pl_serve_policy_of(plan->speed, &policy);
+	int rc = pl_serve_closed_loop(a, plan->speed, &policy, &load, served, err);
+	plan->served = rc ? NULL : served;
+	return rc;
+}
+
 int pl_plan_speed(struct pl_arena *a, const struct pl_plan_request *req, struct pl_plan *plan, struct pl_err *err)
 {
 	const struct pl_speed *s;
@@ -15,6 +36,8 @@ int pl_plan_speed(struct pl_arena *a, const struct pl_plan_request *req, struct 
 	int rc = pl_speed_compile(a, &setup, &s, err);
 	if (rc)
 		return rc;
+	if (!(q.output_tokens >= 1))
+		q.output_tokens = 256;
 	struct pl_speed_answer *answer = PL_NEW(a, struct pl_speed_answer);
 	if (!answer)
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while planning");
@@ -22,5 +45,7 @@ int pl_plan_speed(struct pl_arena *a, const struct pl_plan_request *req, struct 
 	plan->speed = s;
 	plan->question = q;
 	plan->answer = answer;
+	if (!rc && q.concurrency > 1 && q.concurrency <= 1e4 && !answer->unknown)
+		rc = serve(a, plan, err);
 	return rc;
 }

@@ -61,6 +61,28 @@ static json_t *load(const struct pl_load_answer *l)
 	return o;
 }
 
+static json_t *served(const struct pl_plan *plan)
+{
+	const struct pl_served *v = plan->served;
+	json_t *o = json_object();
+	if (!v || !isfinite(v->tpot_s.median)) {
+		json_decref(o);
+		return json_null();
+	}
+	put(o, "clients", real(plan->question.concurrency));
+	put(o, "output_tokens", real(plan->question.output_tokens));
+	put(o, "ttft_s", estimate(&v->ttft_s));
+	put(o, "ttft_p50_s", real(v->ttft_p50_s));
+	put(o, "ttft_p99_s", real(v->ttft_p99_s));
+	put(o, "tpot_s", estimate(&v->tpot_s));
+	put(o, "output_tok_s", estimate(&v->output_tok_s));
+	put(o, "e2e_s", real(v->e2e_s));
+	put(o, "running", real(v->running));
+	put(o, "prompt_share_frac", real(v->prompt_share_frac));
+	put(o, "queues", json_boolean(v->queues));
+	return o;
+}
+
 json_t *pl_report_speed_json(const struct pl_plan *plan)
 {
 	static const char *const kin[] = {"device", "architecture", "backend", "none"};
@@ -79,6 +101,7 @@ json_t *pl_report_speed_json(const struct pl_plan *plan)
 	put(o, "decode_tok_s", estimate(&s->decode_tok_s));
 	put(o, "decode_at_depth_tok_s", estimate(&s->decode_at_depth_tok_s));
 	put(o, "aggregate_tok_s", estimate(&s->aggregate_tok_s));
+	put(o, "served", served(plan));
 	put(o, "idle_w", estimate(&s->idle_w));
 	put(o, "decode_w", estimate(&s->decode_w));
 	put(o, "prefill_w", estimate(&s->prefill_w));

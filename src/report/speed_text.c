@@ -58,6 +58,25 @@ static void load(FILE *out, const struct pl_load_answer *l)
 	              pl_fmt_bytes(bytes, (uint64_t)l->read_bytes), l->disk_bytes_per_s / 1e9, l->disk_assumed ? _(", assumed") : "", l->warm_start_s);
 }
 
+/* Several clients: what each sees, and all together. */
+static void served(FILE *out, const struct pl_plan *plan)
+{
+	const struct pl_served *v = plan->served;
+	if (!v || !isfinite(v->tpot_s.median))
+		return;
+	struct pl_estimate ms = {v->tpot_s.median * 1e3, v->tpot_s.low * 1e3, v->tpot_s.high * 1e3};
+	label(out, _("served"));
+	(void)fprintf(out, _("%.0f clients, answers of %.0f tokens, each sends on when answered\n"), plan->question.concurrency,
+	              plan->question.output_tokens);
+	estimate(out, _("  all together"), &v->output_tok_s, _("tok/s"));
+	estimate(out, _("  first token"), &v->ttft_s, "s");
+	estimate(out, _("  each next token"), &ms, "ms");
+	if (v->queues) {
+		label(out, _("  running at once"));
+		(void)fprintf(out, _("%.1f: the others wait for room\n"), v->running);
+	}
+}
+
 void pl_report_speed_text(FILE *out, const struct pl_plan *plan)
 {
 	const struct pl_speed_answer *s = plan->answer;
@@ -83,6 +102,7 @@ void pl_report_speed_text(FILE *out, const struct pl_plan *plan)
 		(void)snprintf(name, sizeof name, _("%.0f sequences together"), q->concurrency);
 		estimate(out, name, &s->aggregate_tok_s, _("tok/s"));
 	}
+	served(out, plan);
 	if (s->acceptance_length > 1) {
 		label(out, _("speculation"));
 		(void)fprintf(out, _("%.0f drafted at once, %.2f tokens a step\n"), q->draft_tokens, s->acceptance_length);

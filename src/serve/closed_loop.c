@@ -238,6 +238,15 @@ static int by_value(const void *a, const void *b)
 struct pl_estimate pl_serve_within(const struct pl_speed *s, enum pl_answer_class c, double median, bool rate)
 {
 	struct pl_spread w = s->constants->spread[c][s->kinship];
+	/* Served runs were measured on cards with curves of their kernels; elsewhere the interval is that of plain speeds. */
+	if (!s->kernels_system) {
+		bool prompts = c == PL_CLASS_SERVED_TTFT, several = s->n_places > 1 || s->places[0].n > 1, host = false;
+		for (uint32_t i = 0; i < s->n_places; i++)
+			host = host || s->places[i].first == PL_SPEED_HOST;
+		enum pl_answer_class plain = host ? PL_CLASS_OFFLOAD_DECODE : several ? PL_CLASS_MULTI_DECODE : PL_CLASS_DECODE;
+		struct pl_spread rates = s->constants->spread[plain + (prompts ? 1 : 0)][s->kinship];
+		w = (struct pl_spread){-rates.high_ln, -rates.low_ln}; /* those are of rates, these of times */
+	}
 	/* spread: ln of measured over predicted */
 	return rate ? (struct pl_estimate){median, median * exp(-w.high_ln), median * exp(-w.low_ln)}
 	            : (struct pl_estimate){median, median * exp(w.low_ln), median * exp(w.high_ln)};

@@ -5,6 +5,7 @@ usage: schema.py PLIMSOLL
 """
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,25 @@ OTHERS = {
     "show": [["gpu"], ["gpu", "h100-sxm"], ["gpu", "m4-max"], ["node"], ["node", "dgx-h200"], ["cloud"], ["cloud", "aws:p5.48xlarge"], ["host"],
              ["host", "epyc-9004"], ["link"], ["link", "pcie4-x16"], ["precision", "volta"], ["model"], ["model", "Qwen/Qwen3-32B"], ["engine"],
              ["engine", "llama.cpp"], ["quant"]],
+    "emit": [[form, "Qwen/Qwen3-8B", "--on", "2x rtx4090, ram 64GiB", "--engine", "vllm"]
+             for form in ("compose", "kubernetes", "lws", "systemd", "slurm", "ray", "shell")],
+    "doctor": [["--facts", os.path.join(ROOT, "tests/fixtures/facts", name)] for name in ("two_v100.json", "desktop_4090.json")] + [["--no-disk-test"]],
+    "gather": [["--no-disk-test"]],
+    "status": [[]],
+    "watch": [["--once"]],
+    "verify": [["--log", "run.log", "model.gguf", "--on", "rtx4090, ram 64GiB"]],
+    "calibrate": [["speeds.csv", "-o", "constants.csv"]],
+    "bench": [["SERVER/ok", "--requests", "6", "--prompt", "20", "--answer", "8", "--store", "b.db"],
+              ["SERVER/slow", "--rate", "20", "--requests", "6", "--prompt", "20", "--answer", "8", "--store", "b.db", "--slo-ttft", "200"],
+              ["SERVER/ok", "--sweep", "1,2", "--requests", "4", "--prompt", "20", "--answer", "8", "--store", "b.db"]],
 }
+SAYS_NO = ("plan", "doctor", "verify")  # exit code 1 is an answer
+LOG = """\
+load_tensors:        CUDA0 model buffer size =  4403.49 MiB
+load_tensors:   CPU_Mapped model buffer size =   281.81 MiB
+llama_kv_cache:      CUDA0 KV buffer size =  1024.00 MiB
+sched_reserve:      CUDA0 compute buffer size =   900.00 MiB
+"""
 
 
 def sums(plan):
@@ -62,13 +81,24 @@ def sums(plan):
 
 
 def run(folder, command, words):
-    return subprocess.run([PLIMSOLL, command, *words, "--json"], cwd=folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run([PLIMSOLL, command, *words, "--json"], cwd=folder, capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PLIMSOLL_STATE": os.path.join(folder, "state"), "no_proxy": "*"})
+
+
+def serve(folder):
+    """(process, address) of a server of completions."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    p = subprocess.Popen([sys.executable, os.path.join(ROOT, "tests/bench/server.py"), str(port)], stdout=subprocess.PIPE, cwd=folder)
+    p.stdout.readline()
+    return p, f"http://127.0.0.1:{port}"
 
 
 def check(folder, command, words, schema):
     out = run(folder, command, words)
     what = f"{command} {' '.join(words)}"
-    if out.returncode not in (0, 1) or (out.returncode == 1 and command != "plan"):
+    if out.returncode not in (0, 1) or (out.returncode == 1 and command not in SAYS_NO):
         FAULTS.append(f"{what}: exit {out.returncode}: {out.stderr.strip()}")
         return
     value = json.loads(out.stdout)
@@ -80,21 +110,35 @@ def check(folder, command, words, schema):
             FAULTS.append(f"{what}: exit {out.returncode} with verdict {value['verdict']}")
 
 
+def prepare(folder):
+    """What the cases name: a model, a model of an unknown kind, a log, a small table of speeds."""
+    subprocess.run([PLIMSOLL, "synth", "llama3.1-8b", "--quant", "q4_k_m", "--sparse", "-o", "model.gguf"], cwd=folder, capture_output=True, check=True)
+    os.symlink(os.path.join(ROOT, "tests/fuzz/corpus/gguf/y_unknown_architecture"), os.path.join(folder, "unknown.gguf"))
+    with open(os.path.join(folder, "run.log"), "w", encoding="utf-8") as f:
+        f.write(LOG)
+    with open(os.path.join(ROOT, "data/measurements/local_perf.csv"), encoding="utf-8") as f:
+        head = [next(f) for _ in range(25)]
+    with open(os.path.join(folder, "speeds.csv"), "w", encoding="utf-8") as f:
+        f.writelines(head)
+
+
 def main():
     n = 0
     with tempfile.TemporaryDirectory() as folder:
-        made = subprocess.run([PLIMSOLL, "synth", "llama3.1-8b", "--quant", "q4_k_m", "--sparse", "-o", "model.gguf"], cwd=folder,
-                              capture_output=True, check=True)
-        assert made.returncode == 0
-        os.symlink(os.path.join(ROOT, "tests/fuzz/corpus/gguf/y_unknown_architecture"), os.path.join(folder, "unknown.gguf"))
-        for command, cases in {"plan": PLANS, **OTHERS}.items():
-            with open(os.path.join(ROOT, f"docs/{command}.schema.json"), encoding="utf-8") as f:
-                rules = json.load(f)
-            kind = jsonschema.validators.validator_for(rules)
-            kind.check_schema(rules)
-            for words in cases:
-                check(folder, command, words, kind(rules))
-                n += 1
+        prepare(folder)
+        server, address = serve(folder)
+        try:
+            for command, cases in {"plan": PLANS, **OTHERS}.items():
+                with open(os.path.join(ROOT, f"docs/{command}.schema.json"), encoding="utf-8") as f:
+                    rules = json.load(f)
+                kind = jsonschema.validators.validator_for(rules)
+                kind.check_schema(rules)
+                for words in cases:
+                    check(folder, command, [w.replace("SERVER", address) for w in words], kind(rules))
+                    n += 1
+        finally:
+            server.terminate()
+            server.wait()
     for fault in FAULTS:
         print(fault)
     print(f"{n} results, {len(FAULTS)} faults")

@@ -7,7 +7,8 @@
 
 In tests/golden/*.txt the whole file is one transcript; in Markdown each block marked ```console is one, and in blocks marked ```sh
 every line that begins with `plimsoll` is run for its exit code alone (0 or 1), unless it ends in "# network" or names an address.
-Commands run in a folder of their own, where model.gguf is a dummy model of 8 B parameters, without colour, 100 columns wide,
+Commands run in a folder of their own, where model.gguf is a dummy model of 8 B parameters, rig.json the record of a machine,
+without colour, 100 columns wide,
 in English unless they say otherwise.
 
 usage: run.py PLIMSOLL [--accept] [--only REGEX] [--docs] [--about] [FILE…]     without FILE: all of tests/golden, with --docs all Markdown
@@ -31,6 +32,7 @@ class Shell:
         os.mkdir(self.path("here"))
         os.mkdir(self.path("here/docs"))
         os.symlink(os.path.join(ROOT, "data"), self.path("here/data"))
+        os.symlink(os.path.join(ROOT, "tests/fixtures/facts/two_v100.json"), self.path("here/rig.json"))
         keep = {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
         self.env = {**keep, "PATH": self.path("bin") + ":" + os.environ["PATH"], "COLUMNS": "100", "LC_ALL": "C.UTF-8", "HOME": self.path("here"),
                     "TERM": "dumb", "XDG_DATA_HOME": self.path("here/.local"), "no_proxy": "*"}

@@ -55,6 +55,7 @@ OTHERS = {
               ["SERVER/ok", "--sweep", "1,2", "--requests", "4", "--prompt", "20", "--answer", "8", "--store", "b.db"]],
 }
 SAYS_NO = ("plan", "doctor", "verify")  # exit code 1 is an answer
+# Lines as llama.cpp writes them, one of them far from the plan.
 LOG = """\
 load_tensors:        CUDA0 model buffer size =  4403.49 MiB
 load_tensors:   CPU_Mapped model buffer size =   281.81 MiB

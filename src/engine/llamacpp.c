@@ -120,6 +120,8 @@ static bool flash_attention(const struct ll_job *j)
 {
 	if (j->p->flash_attn != PL_AUTO)
 		return j->p->flash_attn != 0;
+	if (j->p->type_v && pl_dtype_info(j->p->type_v)->block_elems > 1)
+		return true; /* quantised values turn it on (src/llama-context.cpp llama_init_from_model) */
 	bool cuda = false;
 	for (uint32_t d = 0; d < j->n_dev; d++)
 		cuda |= j->dev[d].cuda;
@@ -132,6 +134,33 @@ static bool flash_attention(const struct ll_job *j)
 			return false;
 	}
 	return true;
+}
+
+/* Does a state remember what it was a few tokens ago (src/llama-arch.cpp llm_arch_supports_rs_rollback)? */
+static bool rolls_back(const struct pl_model *m)
+{
+	static const char *const archs[] = {"kimi-k3",    "qwen35",     "qwen35moe", "qwen4exp", "deepseek4",  "glm5-next",
+	                                    "nemotron_h", "nemotron_h_moe", "lfm2",  "lfm2moe",  "bailingmoe3"};
+	for (size_t i = 0; m->arch && i < sizeof archs / sizeof *archs; i++)
+		if (!strcmp(m->arch, archs[i]))
+			return true;
+	return false;
+}
+
+enum { DRAFTED = 3 /* common/common.h common_params_speculative_draft */ };
+
+static int drafts_itself(struct ll_job *j, struct pl_err *err)
+{
+	const struct pl_draft *d = &j->p->draft;
+	if (!d->mtp || d->model || d->ref || j->p->program == PL_LLAMA_BENCH)
+		return 0;
+	if (!j->m->n_layers_mtp)
+		return pl_fail(err, PL_ERR_UNSUPPORTED, j->m->name,
+		               "the model has no next-token-prediction layers to draft with (--spec-type draft-mtp)");
+	j->n_mtp = j->m->n_layers_mtp;
+	j->n_drafted = d->n_max ? d->n_max : DRAFTED;
+	j->n_rollback = rolls_back(j->m) ? j->n_drafted : 0;
+	return 0;
 }
 
 int ll_job_init(struct ll_job *j, struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
@@ -149,6 +178,8 @@ int ll_job_init(struct ll_job *j, struct pl_arena *a, const struct pl_model *m, 
 	if (!p->n_ctx_tokens)
 		p->n_ctx_tokens = m->n_ctx_train ? m->n_ctx_train : 4096;
 	j->n_all = m->n_layers + m->n_layers_mtp;
+	if ((rc = drafts_itself(j, err)) < 0)
+		return rc;
 	j->layers = PL_NEW_N(a, struct ll_layer, (uint64_t)j->n_all + 1);
 	if (!j->layers)
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", j->n_all);
@@ -310,7 +341,7 @@ static void add_notes(const struct ll_job *j, struct pl_layout *out)
 	if (j->has_vision && !j->p->mmproj)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "llama.cpp keeps the vision tower in a file of its own (--mmproj), which is not counted");
-	if (j->has_mtp)
+	if (j->has_mtp && !j->n_mtp)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "llama.cpp loads the next-token-prediction layers only for speculative decoding: they are not counted");
 	if (j->hw->n_nodes > 1)

@@ -39,7 +39,7 @@ struct ll_layer {
 
 /* Which list of buffers a tensor is offered to (llama-arch.cpp LLM_TENSOR_INFOS). */
 enum ll_where {
-	LL_UNLOADED = 0, /* towers, layers for drafts */
+	LL_UNLOADED = 0, /* towers, layers for drafts that nobody asked for */
 	LL_INPUT,        /* always the host */
 	LL_LAYER,
 	LL_EACH,         /* a copy in every buffer with a layer */
@@ -112,6 +112,10 @@ struct ll_job {
 	bool overridden;         /* some tensor goes elsewhere: no pipelines */
 	const char *idle_override; /* the first pattern that no tensor matches; NULL none */
 	bool has_experts, has_vision, has_mtp;
+	uint32_t n_mtp;          /* layers loaded to draft with (--spec-type draft-mtp), last of n_all; 0: they stay in the file */
+	uint32_t n_drafted;      /* tokens they draft at once, 0 without them */
+	bool drafting;           /* this copy is of the context that drafts with them */
+	uint32_t n_rollback;     /* copies of a state beside it, one a drafted token that may be taken back */
 	bool repacks;            /* no GPU backend lends host memory: CPU weights may be stored in another layout */
 	struct ll_context ctx;
 	uint32_t build;          /* number of the build whose rules hold */
@@ -183,6 +187,8 @@ void ll_compute(const struct ll_job *j, struct ll_sum *sum);
 uint64_t ll_output_buffer(const struct ll_job *j);
 
 const enum pl_dtype *ll_kv_types(void);
+/* Cache type of a draft: its own flags or f16, whatever the target's is. */
+enum pl_dtype ll_draft_type(enum pl_dtype asked);
 enum pl_support ll_supports(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
                             const char **ret_reason);
 int ll_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,

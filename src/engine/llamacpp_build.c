@@ -141,10 +141,25 @@ lg_t lb_rope(struct lb *b, lg_t x, int32_t il, bool factors)
 
 /* ---- inputs ------------------------------------------------------------------------------------------------------ */
 
+/* A layer that drafts reads the token's row beside what the trunk made of the token before (graph_mtp of src/models/). */
+static lg_t inp_draft(struct lb *b)
+{
+	struct lg *g = b->g;
+	int32_t il = lb_first(b);
+	lg_t own = lb_weight(b, il, "nextn.embed_tokens.weight"), table = own >= 0 ? own : lb_weight(b, -1, "token_embd.weight");
+	lg_t token = lg_get_rows(g, table, lg_input(g, PL_DTYPE_I32, b->n_tokens, 1, 1, 1));
+	lg_t hidden = lg_input(g, PL_DTYPE_F32, b->m->n_embd, b->n_tokens, 1, 1);
+	hidden = lb_norm(b, hidden, "nextn.hnorm", LB_RMS, il);
+	token = lb_norm(b, token, "nextn.enorm", LB_RMS, il);
+	return lb_mm(b, lb_weight(b, il, "nextn.eh_proj.weight"), lg_concat(g, token, hidden, 0));
+}
+
 /* The tokens' rows; newer builds reserve two more ways in, for rows that come as vectors, alone or among tokens. */
 lg_t lb_inp_embd(struct lb *b, bool scale, bool scale_rows)
 {
 	struct lg *g = b->g;
+	if (b->mtp)
+		return inp_draft(b);
 	lg_t table = lb_weight(b, -1, "token_embd.weight");
 	uint64_t width = b->m->n_embd;
 	lg_t tokens = lg_input(g, PL_DTYPE_I32, b->n_tokens, 1, 1, 1);
@@ -187,7 +202,7 @@ static uint64_t widest_v(const struct lb *b)
 static bool in_cache(const struct lb *b, uint32_t i, bool window)
 {
 	const struct pl_layer *l = &b->m->layers[i];
-	return l->attn != PL_ATTN_NONE && l->kv_from_layer < 0 && !l->is_mtp && (!b->has_window || (l->window_tokens != 0) == window);
+	return l->attn != PL_ATTN_NONE && l->kv_from_layer < 0 && l->is_mtp == b->mtp && (!b->has_window || (l->window_tokens != 0) == window);
 }
 
 /* Width of the rotation of a quantised cache: 0 when heads differ or do not divide. */
@@ -196,7 +211,7 @@ static uint64_t rotation(const struct lb *b, enum pl_dtype type, bool keys, bool
 	uint64_t head = 0, n = 64;
 	if (pl_dtype_info(type)->block_elems < 2)
 		return 0;
-	for (uint32_t i = 0; i < b->m->n_layers; i++) {
+	for (uint32_t i = 0; i < b->j->n_all; i++) {
 		const struct pl_layer *l = &b->m->layers[i];
 		uint64_t h = keys ? l->d_k : l->d_v;
 		if (l->attn == PL_ATTN_MLA) {
@@ -280,7 +295,8 @@ void lb_inp_rs(struct lb *b)
 
 void lb_inp_hybrid(struct lb *b)
 {
-	lb_inp_rs(b);
+	if (!b->mtp)
+		lb_inp_rs(b);
 	lb_inp_attn(b);
 }
 
@@ -304,11 +320,23 @@ static lg_t head_weight(struct lb *b)
 	return b->tied;
 }
 
+/* The norm's result goes back to the host for the next draft: rows are chosen after it. */
+static lg_t draft_norm(struct lb *b, lg_t x, enum lb_norm_kind norm)
+{
+	int32_t il = lb_first(b);
+	lg_t own = lb_weight(b, il, "nextn.shared_head_norm.weight");
+	x = own >= 0 ? lb_norm_w(b, x, own, LG_NONE, norm, -1) : lb_norm(b, x, "output_norm", norm, -1);
+	if (x >= 0)
+		b->g->t[x].output = true;
+	return lb_outputs(b, x);
+}
+
 void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale)
 {
+	lg_t own_head = b->mtp ? lb_weight(b, lb_first(b), "nextn.shared_head_head.weight") : LG_NONE;
 	bool own = lb_has(b, -1, "output_norm.weight") || !lb_has(b, -1, "token_embd_norm.weight");
-	x = lb_norm(b, x, own ? "output_norm" : "token_embd_norm", norm, -1);
-	x = lb_mm(b, head_weight(b), x);
+	x = b->mtp ? draft_norm(b, x, norm) : lb_norm(b, x, own ? "output_norm" : "token_embd_norm", norm, -1);
+	x = lb_mm(b, own_head >= 0 ? own_head : head_weight(b), x);
 	lg_t bias = lb_weight(b, -1, "output.bias");
 	if (bias >= 0)
 		x = lb_add(b, x, bias);
@@ -344,7 +372,7 @@ static lg_t state_leaf(struct lb *b, lg_t *slot, int32_t il, uint64_t row)
 {
 	if (*slot >= 0)
 		return *slot;
-	*slot = lg_new(b->g, PL_DTYPE_F32, row, b->n_seqs, 1, 1);
+	*slot = lg_new(b->g, PL_DTYPE_F32, row, pl_sat_mul(b->n_seqs, 1ull + b->j->n_rollback), 1, 1);
 	if (*slot >= 0) {
 		b->g->t[*slot].external = true;
 		b->g->t[*slot].home = b->j->p->no_kv_offload ? (int16_t)LG_CPU : lb_layer_dev(b, il);

@@ -36,6 +36,7 @@ struct lb {
 	lg_t *cache_k, *cache_v, *state_r, *state_s, *cache_idx; /* by layer */
 	lg_t alone[4];        /* inputs a family adds */
 	const bool *left_out; /* by layer; NULL: every layer is built */
+	bool mtp;             /* the graph of the layers that draft, not of the trunk */
 };
 
 struct lb_qkv {

@@ -31,6 +31,11 @@ static uint64_t widest_v(const struct pl_model *m)
 	return widest;
 }
 
+enum pl_dtype ll_draft_type(enum pl_dtype asked)
+{
+	return asked ? asked : PL_DTYPE_F16;
+}
+
 static void size_layer(struct ll_job *j, uint32_t il, uint64_t v_elems_wide)
 {
 	const struct pl_layer *l = &j->m->layers[il];
@@ -39,7 +44,15 @@ static void size_layer(struct ll_job *j, uint32_t il, uint64_t v_elems_wide)
 	struct pl_state_row st = pl_layer_state_row(l);
 	uint64_t cells = l->window_tokens ? j->ctx.n_cells_swa : j->ctx.n_cells;
 	uint64_t rows = pl_sat_mul(cells, j->ctx.n_stream);
-	if (!j->m->no_kv_cache && !l->is_mtp) {
+	if (l->is_mtp) { /* a context of its own, as long as the target's, with an ordinary cache of these layers alone */
+		enum pl_dtype k = ll_draft_type(j->p->draft.type_k), v = ll_draft_type(j->p->draft.type_v);
+		if (j->n_mtp && !j->m->no_kv_cache) {
+			add_tensor(&out->kv, k, kv.k_elems, rows);
+			add_tensor(&out->kv, v, !j->ctx.flash_attn && kv.v_elems ? v_elems_wide : kv.v_elems, rows);
+		}
+		return;
+	}
+	if (!j->m->no_kv_cache) {
 		add_tensor(&out->kv, j->ctx.type_k, kv.k_elems, rows);
 		/* without a state beside it, even a layer that does not attend is given room for values then */
 		bool wide = !j->ctx.flash_attn && (kv.v_elems || (l->attn == PL_ATTN_NONE && !j->has_state));
@@ -48,10 +61,10 @@ static void size_layer(struct ll_job *j, uint32_t il, uint64_t v_elems_wide)
 		if (kv.indexer_elems && l->attn == PL_ATTN_GQA) /* MiniMax M3: an ordinary cache of one head, values and all */
 			add_tensor(&out->kv, j->ctx.type_v, l->d_v, rows);
 	}
-	if (!l->is_mtp) { /* always f32, one row for each sequence */
-		add_tensor(&out->state, PL_DTYPE_F32, st.conv_elems, j->ctx.n_seq);
-		add_tensor(&out->state, PL_DTYPE_F32, st.state_elems, j->ctx.n_seq);
-	}
+	/* always f32, one row for each sequence and for each state it may go back to */
+	uint64_t states = pl_sat_mul(j->ctx.n_seq, 1ull + j->n_rollback);
+	add_tensor(&out->state, PL_DTYPE_F32, st.conv_elems, states);
+	add_tensor(&out->state, PL_DTYPE_F32, st.state_elems, states);
 }
 
 static int check_type(const struct ll_job *j, enum pl_dtype type, bool keys, struct pl_err *err)
@@ -69,7 +82,9 @@ static int check_type(const struct ll_job *j, enum pl_dtype type, bool keys, str
 		const struct pl_layer *l = &j->m->layers[i];
 		if (keys && l->attn == PL_ATTN_MLA && d->block_elems > 1 && !j->ctx.flash_attn)
 			return pl_fail(err, PL_ERR_UNSUPPORTED, d->name, "a latent cache of type '%s' needs flash attention", d->name);
-		uint64_t head = keys ? (l->attn == PL_ATTN_MLA ? r.k_elems : l->d_k) : l->d_v;
+		/* heads are looked at unless -fa off is said; then keys need only fill the row of a layer */
+		bool row = keys && j->p->flash_attn == 0;
+		uint64_t head = keys ? (row || l->attn == PL_ATTN_MLA ? r.k_elems : l->d_k) : l->d_v;
 		if ((keys ? r.k_elems : r.v_elems) && head % d->block_elems)
 			return pl_fail(err, PL_ERR_UNSUPPORTED, d->name,
 			               "heads of %llu elements do not divide into the blocks of %u that a cache of type '%s' has",
@@ -96,7 +111,8 @@ static void size_context(struct ll_job *j, uint64_t asked /* what -c says */)
 	c->n_ubatch = (uint32_t)pl_min_u64(c->n_batch, p->n_ubatch ? p->n_ubatch : p->n_batch);
 	/* a server answers one token a slot, the others may want every token of a batch */
 	bool few = p->program == PL_LLAMA_SERVER && !j->m->is_embedding && j->build >= LL_SINCE_OUTPUTS;
-	c->n_outputs = few ? c->n_seq : c->n_batch;
+	/* … and the drafted ones that it checks (common/speculative.cpp common_speculative_get_output_limits) */
+	c->n_outputs = few ? (uint32_t)pl_min_u64(c->n_batch, pl_sat_mul(c->n_seq, 1ull + j->n_drafted)) : c->n_batch;
 	c->n_ctx = pl_round_up(asked, CTX_PAD);
 	c->n_ctx_seq = p->kv_unified ? c->n_ctx : pl_round_up(c->n_ctx / p->n_seq, CTX_PAD);
 	c->n_ctx = pl_sat_mul(c->n_ctx_seq, c->n_stream);

@@ -11,7 +11,13 @@ static uint64_t mul3(uint64_t a, uint64_t b, uint64_t c)
 
 uint64_t ll_output_buffer(const struct ll_job *j)
 {
-	return mul3(j->ctx.n_seq, j->m->n_vocab, F32);
+	if (!j->n_mtp)
+		return mul3(j->ctx.n_seq, j->m->n_vocab, F32);
+	/* With layers that draft: every checked row's logits and every token's hidden row; of the draft one row a sequence, which
+	 * is sampled where it is made: logits, probabilities, candidates (src/llama-context.cpp output_reserve). */
+	uint64_t n_seq = j->ctx.n_seq, rows = pl_sat_add(pl_sat_mul(n_seq, 1ull + j->n_drafted), pl_sat_mul(4, n_seq));
+	uint64_t hidden = mul3(pl_sat_add(j->ctx.n_batch, n_seq), j->m->n_embd, F32);
+	return pl_sat_add(pl_sat_add(mul3(rows, j->m->n_vocab, F32), hidden), pl_sat_mul(n_seq, F32));
 }
 
 /* Without a graph: the logits or the widest feed forward on the device with the output, with masks and embeddings. */
@@ -44,11 +50,10 @@ static bool emulate(const struct ll_job *j, struct ll_sum *s, struct pl_arena *s
 	return ll_graph_build(&g, j, s, n_tokens, n_outputs) && ll_schedule(&g, j, s, peaks);
 }
 
-void ll_compute(const struct ll_job *j, struct ll_sum *s)
+static void compute(const struct ll_job *j, struct ll_sum *s)
 {
 	uint64_t peaks[PL_MAX_DEVICES + 1] = {0};
 	struct pl_arena *scratch = pl_arena_new(SCRATCH_BYTES);
-	s->output_buffer_bytes = ll_output_buffer(j);
 	bool done = scratch && emulate(j, s, scratch, peaks);
 	s->failed |= !scratch || pl_arena_failed(scratch);
 	if (scratch)
@@ -60,4 +65,28 @@ void ll_compute(const struct ll_job *j, struct ll_sum *s)
 	for (uint32_t d = 0; d < j->n_dev; d++)
 		s->dev[d].compute_bytes = peaks[d];
 	s->host.compute_bytes = peaks[j->n_dev];
+}
+
+/* Layers that draft compute in a second context, with a scheduler and buffers of its own. */
+static void add_draft(const struct ll_job *j, struct ll_sum *s)
+{
+	struct ll_job draft = *j;
+	struct ll_sum sum = *s;
+	draft.drafting = true;
+	draft.ctx.n_outputs = j->ctx.n_seq;
+	draft.ctx.type_k = ll_draft_type(j->p->draft.type_k);
+	draft.ctx.type_v = ll_draft_type(j->p->draft.type_v);
+	compute(&draft, &sum);
+	s->failed |= sum.failed;
+	s->host.compute_bytes = pl_sat_add(s->host.compute_bytes, sum.host.compute_bytes);
+	for (uint32_t d = 0; d < j->n_dev; d++)
+		s->dev[d].compute_bytes = pl_sat_add(s->dev[d].compute_bytes, sum.dev[d].compute_bytes);
+}
+
+void ll_compute(const struct ll_job *j, struct ll_sum *s)
+{
+	s->output_buffer_bytes = ll_output_buffer(j);
+	compute(j, s);
+	if (j->n_mtp)
+		add_draft(j, s);
 }

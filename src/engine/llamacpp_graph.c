@@ -61,6 +61,8 @@ static const bool *leave_out(struct lg *g, const struct ll_job *j, const struct 
 
 int32_t lb_first(const struct lb *b)
 {
+	if (b->mtp) /* one layer drafts at a time */
+		return (int32_t)b->m->n_layers;
 	return b->m->n_layers ? 0 : -1;
 }
 
@@ -76,13 +78,13 @@ bool ll_graph_build(struct lg *g, const struct ll_job *j, const struct ll_sum *s
 {
 	struct lb b = {.g = g, .j = j, .m = j->m, .s = s, .n_tokens = n_tokens, .n_outputs = n_outputs, .n_seqs = j->ctx.n_seq,
 	               .flash = j->ctx.flash_attn, .pins = !j->dry && j->p->program != PL_LLAMA_FIT_PARAMS, .full_offload = s->full_offload, .pos = LG_NONE, .out_ids = LG_NONE,
-	               .s_copy = LG_NONE, .s_copy_main = LG_NONE, .s_copy_tail = LG_NONE, .tied = LG_NONE, .has_window = has_window(j->m)};
+	               .s_copy = LG_NONE, .s_copy_main = LG_NONE, .s_copy_tail = LG_NONE, .tied = LG_NONE, .has_window = has_window(j->m), .mtp = j->drafting};
 	b.n_seq_tokens = n_tokens / b.n_seqs;
 	for (int i = 0; i < 2; i++)
 		b.kv[i] = (struct lb_attn){LG_NONE, LG_NONE, LG_NONE, LG_NONE, LG_NONE, 0};
 	for (int i = 0; i < 4; i++)
 		b.alone[i] = LG_NONE;
-	if (!j->whole_graph)
+	if (!j->whole_graph && !j->drafting)
 		b.left_out = leave_out(g, j, s);
 	b.weight = slots(&b, j->m->n_tensors);
 	b.cache_k = slots(&b, j->n_all);

@@ -170,7 +170,8 @@ static struct index_inputs index_inputs(struct lb *b)
 	struct index_inputs in = {LG_NONE, LG_NONE, LG_NONE};
 	const struct ll_context *c = &b->j->ctx;
 	uint64_t n = 64, d = lb_layer(b, 0)->indexer_dim;
-	if (strcmp(b->m->arch, "deepseek32") && strcmp(b->m->arch, "glm-dsa"))
+	/* a layer that drafts reads all of its cache */
+	if (b->mtp || (strcmp(b->m->arch, "deepseek32") && strcmp(b->m->arch, "glm-dsa")))
 		return in;
 	for (uint32_t i = 0; !d && i < b->m->n_layers; i++)
 		d = lb_layer(b, (int32_t)i)->indexer_dim;

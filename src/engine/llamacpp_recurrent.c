@@ -26,7 +26,8 @@ static lg_t with_history(struct lb *b, lg_t x, int32_t il, uint64_t channels)
 	lg_t state = lb_state_r(b, il), old = lg_reshape(g, lb_rs(b, state, row, NULL, NULL), keep, channels, b->n_seqs, 1);
 	lg_t all = lg_concat(g, old, lg_transpose(g, x), 0);
 	struct lg_tensor s = *lg_at(g, all);
-	write_back(b, lg_view_3d(g, all, keep, channels, b->n_seqs, s.nb[1], s.nb[2]), state, row);
+	for (uint32_t k = 0; k <= b->j->n_rollback; k++) /* a copy for each token that may be taken back */
+		write_back(b, lg_view_3d(g, all, keep, channels, b->n_seqs, s.nb[1], s.nb[2]), state, row);
 	return all;
 }
 
@@ -231,12 +232,18 @@ lg_t lb_delta_net(struct lb *b, lg_t x, int32_t il)
 		q = repeated(b, q, l);
 		k = repeated(b, k, l);
 	}
-	lg_t t = lg_node(g, LG_OP_RECURRENCE, PL_DTYPE_F32, dv * vh, b->n_tokens + dv * b->n_seqs, 1, 1);
+	lg_t t = lg_node(g, LG_OP_RECURRENCE, PL_DTYPE_F32, dv * vh, b->n_tokens + dv * b->n_seqs * (1ull + b->j->n_rollback), 1, 1);
 	const lg_t src[] = {q, k, v, d.gate, d.beta, state};
 	for (int i = 0; i < 6; i++)
 		lg_set_src(g, t, i, src[i]);
 	lg_t out = view_4d(b, t, dv, vh, n, b->n_seqs, dv * F32, dv * vh * F32, dv * vh * n * F32);
-	write_back(b, view_4d(b, t, dv, dv, vh, b->n_seqs, dv * F32, dv * dv * F32, dv * dv * vh * F32), lb_state_s(b, il), row);
+	if (!b->j->n_rollback) {
+		write_back(b, view_4d(b, t, dv, dv, vh, b->n_seqs, dv * F32, dv * dv * F32, dv * dv * vh * F32), lb_state_s(b, il), row);
+	} else {
+		uint64_t kept = pl_min_u64(n, 1ull + b->j->n_rollback), all = row * b->n_seqs * F32;
+		lg_t to = lg_view_3d(g, lb_state_s(b, il), row, b->n_seqs, kept, row * F32, all);
+		lg_expand(g, lg_cpy(g, lg_view_3d(g, t, row, b->n_seqs, kept, row * F32, all), to));
+	}
 	lg_t z = lg_reshape(g, d.z, dv, vh, n, b->n_seqs);
 	out = lb_mul(b, lb_norm(b, out, "ssm_norm", LB_RMS, il), lb_act(b, z));
 	out = lb_mm(b, lb_weight(b, il, "ssm_out.weight"), lg_reshape(g, out, dv * vh, n, b->n_seqs, 1));

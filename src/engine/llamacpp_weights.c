@@ -115,10 +115,10 @@ static void classify(struct ll_job *j, uint32_t i)
 	w->layer = t->layer;
 	w->forced = LG_FREE;
 	size_of(j, w, t);
-	if (tower || mtp) { /* a tower is a file of its own (--mmproj); MTP layers wait for --spec-type draft-mtp */
+	j->has_vision |= tower;
+	j->has_mtp |= mtp;
+	if (tower || (mtp && !j->n_mtp)) { /* a tower is a file of its own (--mmproj); MTP layers wait for --spec-type draft-mtp */
 		j->unloaded_bytes = pl_sat_add(j->unloaded_bytes, t->bytes);
-		j->has_vision |= tower;
-		j->has_mtp |= mtp;
 		return;
 	}
 	w->expert = is_expert(t);

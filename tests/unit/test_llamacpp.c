@@ -334,6 +334,81 @@ static void the_launch_line_says_what_was_planned(void **state)
 	done(&r);
 }
 
+/* The last of 32 layers drafts: 64 MiB of weights and a cache of its own, both only when asked for. */
+static void layers_that_draft_are_loaded_when_asked_for(void **state)
+{
+	struct rig r;
+	uint64_t without, row = 2 * 8 * 128;
+	(void)state;
+	rig_init(&r);
+	add_gpu(&r, 24 * GIB);
+	r.m.n_layers = 31;
+	r.m.n_layers_mtp = 1;
+	r.layers[31].is_mtp = true;
+	lay(&r);
+	without = r.l.devices[0].model_bytes;
+	assert_int_equal(r.l.devices[0].kv_bytes, 31 * 2 * row * 8192);
+	uint64_t compute = r.l.devices[0].compute_bytes;
+	r.p.draft.mtp = true;
+	lay(&r);
+	assert_int_equal(r.l.devices[0].model_bytes, without + 64 * MIB);
+	assert_int_equal(r.l.devices[0].kv_bytes, 32 * 2 * row * 8192);
+	assert_true(r.l.devices[0].compute_bytes > compute);
+	/* the cache of the draft has types of its own: 34 bytes for 32 elements against 64 */
+	r.p.draft.type_k = r.p.draft.type_v = PL_DTYPE_Q8_0;
+	lay(&r);
+	assert_int_equal(r.l.devices[0].kv_bytes, (31 * 2 * 32 + 34) * row / 32 * 8192);
+	done(&r);
+}
+
+static void a_state_is_kept_for_each_drafted_token(void **state)
+{
+	struct rig r;
+	struct pl_state_row row;
+	(void)state;
+	rig_init(&r);
+	add_gpu(&r, 80 * GIB);
+	r.m.n_layers = 31;
+	r.m.n_layers_mtp = 1;
+	r.layers[31].is_mtp = true;
+	r.m.arch = "qwen35";
+	for (int i = 0; i < 31; i++)
+		if (i % 4 != 3)
+			r.layers[i] = (struct pl_layer){.rec = PL_REC_DELTANET, .d_conv = 4, .rec_heads = 48, .rec_k_heads = 16,
+			                                .rec_d_k = 128, .rec_d_v = 128, .kv_from_layer = -1};
+	row = pl_layer_state_row(&r.layers[0]);
+	r.p.n_seq = 2;
+	r.p.draft.mtp = true;
+	lay(&r);
+	assert_int_equal(r.l.devices[0].state_bytes, 4 * 2 * (1 + 3) * 24 * (row.conv_elems + row.state_elems));
+	r.p.draft.n_max = 1;
+	lay(&r);
+	assert_int_equal(r.l.devices[0].state_bytes, 4 * 2 * (1 + 1) * 24 * (row.conv_elems + row.state_elems));
+	r.m.arch = "qwen3next"; /* cannot go back */
+	lay(&r);
+	assert_int_equal(r.l.devices[0].state_bytes, 4 * 2 * 24 * (row.conv_elems + row.state_elems));
+	done(&r);
+}
+
+/* Without flash attention the rows of a layer, 2560 elements, are cut into blocks of 32; with it each head of 80 would be. */
+static void quantised_keys_need_whole_heads_for_flash_attention_only(void **state)
+{
+	struct rig r;
+	(void)state;
+	rig_init(&r);
+	for (int i = 0; i < 32; i++)
+		r.layers[i].n_head = r.layers[i].n_head_kv = 32, r.layers[i].d_k = r.layers[i].d_v = 80;
+	r.p.type_k = PL_DTYPE_Q4_0;
+	r.p.flash_attn = 0;
+	lay(&r);
+	assert_int_equal(r.l.host.use.kv_bytes, 32 * 8192ull * (2560 / 32 * 18 + 2560 * 2));
+	r.p.flash_attn = 1;
+	assert_int_equal(r.e->layout(r.a, &r.m, &r.hw, &r.p, &r.l, &r.err), -PL_ERR_UNSUPPORTED);
+	r.p.flash_attn = PL_AUTO; /* on until the graph is looked at */
+	assert_int_equal(r.e->layout(r.a, &r.m, &r.hw, &r.p, &r.l, &r.err), -PL_ERR_UNSUPPORTED);
+	done(&r);
+}
+
 static void impossible_requests_are_refused(void **state)
 {
 	struct rig r;
@@ -349,6 +424,9 @@ static void impossible_requests_are_refused(void **state)
 	r.p.flash_attn = 0;
 	assert_int_equal(r.e->layout(r.a, &r.m, &r.hw, &r.p, &r.l, &r.err), -PL_ERR_UNSUPPORTED);
 	r.p.type_v = PL_DTYPE_Q6_K;
+	assert_int_equal(r.e->layout(r.a, &r.m, &r.hw, &r.p, &r.l, &r.err), -PL_ERR_UNSUPPORTED);
+	r.p.type_v = PL_DTYPE_F16;
+	r.p.draft.mtp = true; /* no layers to draft with */
 	assert_int_equal(r.e->layout(r.a, &r.m, &r.hw, &r.p, &r.l, &r.err), -PL_ERR_UNSUPPORTED);
 	done(&r);
 }
@@ -386,6 +464,9 @@ int main(void)
 	    cmocka_unit_test(experts_leave_the_card_before_layers_do),
 	    cmocka_unit_test(without_a_gpu_everything_is_in_ram),
 	    cmocka_unit_test(the_launch_line_says_what_was_planned),
+	    cmocka_unit_test(layers_that_draft_are_loaded_when_asked_for),
+	    cmocka_unit_test(a_state_is_kept_for_each_drafted_token),
+	    cmocka_unit_test(quantised_keys_need_whole_heads_for_flash_attention_only),
 	    cmocka_unit_test(impossible_requests_are_refused),
 	    cmocka_unit_test(what_does_not_run_is_said),
 	};

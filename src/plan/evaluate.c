@@ -82,14 +82,18 @@ bool pl_trial_peek(const struct pl_trial *t, struct pl_outcome *ret_outcome)
 struct search {
 	struct pl_trial trial;
 	enum pl_verdict wanted;
+	uint64_t spare_bytes; /* of the fullest device, in the last trial that held */
 };
 
 typedef bool holds_fn(uint64_t n, struct search *s);
 
-static bool reaches(const struct search *s)
+static bool reaches(struct search *s)
 {
 	struct pl_outcome o;
-	return pl_trial_peek(&s->trial, &o) && pl_verdict_reaches(o.verdict, s->wanted);
+	if (!pl_trial_peek(&s->trial, &o) || !pl_verdict_reaches(o.verdict, s->wanted))
+		return false;
+	s->spare_bytes = o.layout.spare_bytes;
+	return true;
 }
 
 static bool holds_context(uint64_t n, struct search *s)
@@ -124,30 +128,36 @@ static uint64_t largest(uint64_t high, holds_fn *holds, struct search *s)
 
 uint64_t pl_largest_context(const struct pl_trial *t, enum pl_verdict wanted, uint64_t high)
 {
-	struct search s = {*t, wanted};
+	struct search s = {*t, wanted, 0};
 	return largest(high, holds_context, &s);
 }
 
-/* From below: the answer is most often a small number, and a layout that does not hold takes longest to find out. */
-uint64_t pl_most_sequences(const struct pl_trial *t, enum pl_verdict wanted, uint64_t high)
+/* Between low, which holds, and high, which does not, looking first where a straight line through what is spare says that
+ * nothing is left: memory grows by nearly the same with every sequence. */
+static uint64_t most_near(uint64_t guess, uint64_t low, uint64_t high, struct search *s)
 {
-	struct search s = {*t, wanted};
-	uint64_t low = 0, next = 1;
-	while (next < high && holds_sequences(next, &s)) {
-		low = next;
-		next *= 2;
-	}
-	if (next >= high) {
-		if (!high || holds_sequences(high, &s))
-			return high;
-		next = high;
-	}
-	while (next - low > 1) {
-		uint64_t middle = low + (next - low) / 2;
-		if (holds_sequences(middle, &s))
-			low = middle;
-		else
-			next = middle;
+	for (uint64_t step = 1; high - low > 1; step *= 2) {
+		uint64_t n = guess > low && guess < high ? guess : low + (high - low) / 2;
+		if (holds_sequences(n, s)) {
+			low = n;
+			guess = pl_sat_add(n, step);
+		} else {
+			high = n;
+			guess = pl_sat_sub(n, step);
+		}
 	}
 	return low;
+}
+
+uint64_t pl_most_sequences(const struct pl_trial *t, enum pl_verdict wanted, uint64_t high)
+{
+	struct search s = {*t, wanted, 0};
+	if (!high || !holds_sequences(1, &s))
+		return 0;
+	uint64_t first = s.spare_bytes;
+	if (high < 2 || !holds_sequences(2, &s))
+		return 1;
+	uint64_t each = pl_sat_sub(first, s.spare_bytes);
+	uint64_t guess = each ? 2 + s.spare_bytes / each : high;
+	return most_near(guess, 2, pl_sat_add(high, 1), &s);
 }

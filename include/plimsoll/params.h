@@ -30,6 +30,8 @@ struct pl_draft {
 	uint32_t n_ubatch;            /* llama.cpp: of the draft's context; 0: the target's */
 	uint32_t n_max;               /* tokens drafted at once; 0: the engine's default */
 	bool mtp;                     /* the target's own next-token-prediction layers draft; model is NULL then */
+	/* matrices that are the target's, not loaded twice: EAGLE 3 the embedding, EAGLE the output too */
+	enum pl_draft_shares { PL_DRAFT_OWN = 0, PL_DRAFT_SHARES_EMBED, PL_DRAFT_SHARES_BOTH } shares;
 };
 
 /* pl_params_default fills it; a field keeps its default until the user or the search sets it. */
@@ -78,8 +80,8 @@ struct pl_params {
 	uint64_t kv_cache_memory_bytes;     /* of one GPU, instead of the fraction; 0: by the fraction */
 	uint64_t max_total_tokens;          /* SGLang, TensorRT-LLM: cap of the cache in tokens; 0 none */
 	uint32_t num_gpu_blocks_override;   /* 0: as many as fit */
-	uint64_t kv_offload_bytes;          /* cache kept in RAM beside that of the GPUs */
-	uint64_t mm_cache_bytes;            /* processed images kept in RAM, of each API process; 0: the engine's default */
+	uint64_t kv_offload_bytes;          /* cache kept in RAM beside that of the GPUs; SGLang, TensorRT-LLM: of each rank */
+	uint64_t mm_cache_bytes;            /* vLLM: processed images kept in RAM, of each process that has them; UINT64_MAX: its default */
 	uint64_t cpu_offload_bytes;         /* weights of one GPU kept in RAM */
 	uint32_t max_prefill_tokens;        /* SGLang: tokens of one prefill step; 0: the engine's default */
 	double swa_full_tokens_ratio;       /* SGLang: cache of windows to full cache, in tokens; 0: the engine's default */
@@ -87,6 +89,8 @@ struct pl_params {
 	double mamba_full_memory_ratio;     /* SGLang: states to cache, in bytes; 0: the engine's default */
 	uint32_t max_mamba_cache_size;      /* SGLang: states held; 0: by the ratio */
 	uint32_t max_beam_width;            /* TensorRT-LLM; 0: 1 */
+	const uint32_t *max_attention_window; /* TensorRT-LLM: tokens cached by each layer, a pattern that repeats; NULL: all */
+	uint32_t n_max_attention_window;
 	bool dp_attention;                  /* SGLang: attention data-parallel, experts shared */
 	bool language_model_only;           /* the towers are not loaded */
 	uint32_t mm_items_per_prompt;       /* images at once a request may hold; 0: the engine's default */

@@ -36,10 +36,13 @@ static int speculative(struct pl_reader *r, const char *value)
 	struct pl_draft *d = &r->cmd->params.draft;
 	if (!strcasecmp(value, "NEXTN"))
 		d->mtp = true;
+	else if (!strcasecmp(value, "EAGLE"))
+		d->shares = PL_DRAFT_SHARES_BOTH;
+	else if (!strcasecmp(value, "EAGLE3"))
+		d->shares = PL_DRAFT_SHARES_EMBED;
 	else if (!strcasecmp(value, "DFLASH"))
 		pl_serving_left_out(r, value);
-	else if (strcasecmp(value, "EAGLE") != 0 && strcasecmp(value, "EAGLE3") != 0 && strcasecmp(value, "STANDALONE") != 0 &&
-	         strcasecmp(value, "NGRAM") != 0)
+	else if (strcasecmp(value, "STANDALONE") != 0 && strcasecmp(value, "NGRAM") != 0)
 		return pl_refuse(r, "there is no speculative algorithm '%.40s': the program stops here", value);
 	return 0;
 }

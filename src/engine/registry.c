@@ -51,6 +51,7 @@ void pl_params_default(struct pl_params *p)
 	    .n_gpu_layers = PL_AUTO,
 	    .n_cpu_moe = PL_AUTO,
 	    .flash_attn = PL_AUTO,
+	    .mm_cache_bytes = UINT64_MAX,
 	};
 }
 

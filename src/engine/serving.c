@@ -96,16 +96,23 @@ uint64_t sv_sequences(const struct sv_job *j, const struct sv_place *pl)
 	return pl_ceil_div(j->p->n_seq, (uint64_t)pl->dp * pl->attn_groups);
 }
 
-uint64_t sv_weights(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s)
+struct pl_shard_cut sv_cut(const struct sv_place *pl)
 {
-	struct pl_shard_cut cut = {.attn = pl->tp / pl->attn_groups,
-	                           .ffn = pl->tp,
-	                           .vocab = pl->tp,
-	                           .vision = pl->tp / pl->attn_groups,
-	                           .expert = pl->tp / pl->expert_ranks,
-	                           .expert_ranks = pl->expert_ranks,
-	                           .vocab_multiple = 64};
+	return (struct pl_shard_cut){.attn = pl->tp / pl->attn_groups,
+	                             .ffn = pl->tp,
+	                             .vocab = pl->tp,
+	                             .vision = pl->tp / pl->attn_groups,
+	                             .expert = pl->tp / pl->expert_ranks,
+	                             .expert_ranks = pl->expert_ranks,
+	                             .vocab_multiple = 64};
+}
+
+uint64_t sv_weights(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *stage)
+{
+	struct pl_shard_cut cut = sv_cut(pl);
+	struct pl_shard_stage trunk = *stage, *s = &trunk;
 	uint64_t sum = 0;
+	trunk.has_mtp = false;
 	for (uint32_t i = 0; i < j->m->n_tensors; i++) {
 		const struct pl_tensor *t = &j->m->tensors[i];
 		if (!pl_shard_stage_holds(j->m, s, t))
@@ -203,25 +210,32 @@ static bool one_host_a_group(const struct sv_job *j, const struct sv_place *pl)
 	return true;
 }
 
+/* Every beam is counted with a prompt of its own: the one they share is not known apart from the answer. */
+static uint64_t asked_tokens(const struct sv_job *j, const struct sv_place *pl)
+{
+	return pl_sat_mul(pl_sat_mul(j->n_ctx, sv_sequences(j, pl)), j->beams ? j->beams : 1);
+}
+
 static uint64_t asked_bytes(const struct sv_job *j, const struct sv_place *pl, const struct sv_rank *k)
 {
-	uint64_t n = sv_sequences(j, pl), tokens = pl_sat_mul(k->cell_bytes, pl_sat_mul(j->n_ctx, n));
-	return pl_sat_add(tokens, pl_sat_mul(k->state_bytes, n));
+	uint64_t tokens = pl_sat_mul(k->cell_bytes, asked_tokens(j, pl));
+	return pl_sat_add(tokens, pl_sat_mul(pl_sat_add(k->state_bytes, k->window_bytes), sv_sequences(j, pl)));
 }
 
 static void judge_rank(const struct sv_job *j, struct sv_answer *x, uint32_t r)
 {
 	const struct sv_rank *k = &x->rank[r];
-	uint64_t n = sv_sequences(j, &x->place), wanted = pl_sat_mul(j->n_ctx, n), lacks = k->over_bytes;
+	uint64_t n = sv_sequences(j, &x->place), wanted = asked_tokens(j, &x->place), lacks = k->over_bytes;
 	if (k->cell_bytes) {
 		x->tokens = pl_min_u64(x->tokens, k->tokens);
 		lacks = pl_sat_add(lacks, pl_sat_mul(k->cell_bytes, pl_sat_sub(wanted, k->tokens)));
 		x->starts &= k->tokens > 0;
 	}
-	lacks = pl_sat_add(lacks, pl_sat_mul(k->state_bytes, pl_sat_sub(n, k->sequences)));
+	lacks = pl_sat_add(lacks, pl_sat_mul(pl_sat_add(k->state_bytes, k->window_bytes), pl_sat_sub(n, k->sequences)));
 	uint64_t sum = pl_sat_add(pl_sat_add(k->weights_bytes, k->compute_bytes), pl_sat_add(k->overhead_bytes, k->pool_bytes));
 	uint64_t room = j->hw->devices[x->place.device[r]].total_bytes;
-	lacks = pl_max_u64(lacks, pl_sat_sub(pl_sat_add(sum, k->state_pool_bytes), room));
+	sum = pl_sat_add(sum, pl_sat_add(k->state_pool_bytes, k->window_pool_bytes));
+	lacks = pl_max_u64(lacks, pl_sat_sub(sum, room));
 	x->starts &= !k->over_bytes;
 	if (lacks > x->missing_bytes) {
 		x->missing_bytes = lacks;
@@ -332,7 +346,8 @@ static void answer_rank(const struct sv_job *j, const struct sv_answer *x, uint3
 	u->model_bytes = k->weights_bytes;
 	u->compute_bytes = k->compute_bytes;
 	u->overhead_bytes = k->overhead_bytes;
-	u->kv_bytes = pl_max_u64(k->pool_bytes, pl_sat_mul(k->cell_bytes, pl_sat_mul(j->n_ctx, n)));
+	u->kv_bytes = pl_max_u64(k->pool_bytes, pl_sat_mul(k->cell_bytes, asked_tokens(j, &x->place)));
+	u->kv_bytes = pl_sat_add(u->kv_bytes, pl_max_u64(k->window_pool_bytes, pl_sat_mul(k->window_bytes, n)));
 	u->state_bytes = pl_max_u64(k->state_pool_bytes, pl_sat_mul(k->state_bytes, n));
 	u->n_layers = s.end_layer - s.first_layer;
 }
@@ -343,8 +358,11 @@ static void answer_host(const struct sv_job *j, const struct sv_answer *x, struc
 	uint64_t workers = pl_sat_mul(x->place.n_ranks, WORKER_BYTES), largest = 0;
 	h->use.name = pl_tr("host");
 	h->use.total_bytes = j->hw->ram_bytes.known ? j->hw->ram_bytes.value : 0;
-	for (uint32_t r = 0; r < x->place.n_ranks; r++)
+	for (uint32_t r = 0; r < x->place.n_ranks; r++) {
 		h->use.model_bytes = pl_sat_add(h->use.model_bytes, x->rank[r].offload_bytes);
+		h->use.kv_bytes = pl_sat_add(h->use.kv_bytes, x->rank[r].host_kv_bytes);
+		workers = pl_sat_add(workers, x->rank[r].host_bytes);
+	}
 	h->use.overhead_bytes = pl_sat_add(workers / (j->hw->n_nodes ? j->hw->n_nodes : 1), SERVER_BYTES);
 	h->rest_bytes = pl_use_total_bytes(&h->use);
 	for (uint32_t i = 0; i < j->m->n_tensors; i++)
@@ -369,8 +387,8 @@ static void judge(const struct sv_job *j, const struct sv_answer *x, struct pl_l
 	out->spare_bytes = out->fits ? UINT64_MAX : 0;
 	for (uint32_t r = 0; r < x->place.n_ranks && out->fits; r++) {
 		const struct sv_rank *k = &x->rank[r];
-		out->spare_bytes = pl_min_u64(out->spare_bytes, pl_sat_sub(pl_sat_add(k->pool_bytes, k->state_pool_bytes),
-		                                                           asked_bytes(j, &x->place, k)));
+		uint64_t pools = pl_sat_add(pl_sat_add(k->pool_bytes, k->window_pool_bytes), k->state_pool_bytes);
+		out->spare_bytes = pl_min_u64(out->spare_bytes, pl_sat_sub(pools, asked_bytes(j, &x->place, k)));
 	}
 }
 

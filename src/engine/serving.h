@@ -21,6 +21,10 @@ struct sv_rank {
 	uint64_t offload_bytes;          /* weights kept in RAM */
 	uint64_t pool_bytes;             /* token caches as allocated */
 	uint64_t state_pool_bytes;       /* recurrent states as allocated */
+	uint64_t window_pool_bytes;      /* caches of sliding layers in pools of their own, as allocated */
+	uint64_t window_bytes;           /* of one sequence in those */
+	uint64_t host_kv_bytes;          /* second tier of the cache, in RAM */
+	uint64_t host_bytes;             /* what else it keeps in RAM beside its process */
 	uint64_t cell_bytes;             /* of one token */
 	uint64_t state_bytes;            /* of one sequence */
 	uint64_t tokens;                 /* the pool holds */
@@ -50,6 +54,7 @@ struct sv_job {
 	double capability;               /* of the oldest NVIDIA card, 0 unknown or other maker */
 	enum pl_dtype kv_type;
 	uint32_t kv_elem_bytes;
+	uint32_t beams;                  /* answers of one sequence kept at once; 0: 1 */
 	bool rest_to_first;              /* layers left over by an even share go to the first stages, not before the last */
 	const void *rules;               /* the engine's own */
 	void (*fill)(const struct sv_job *j, struct sv_answer *x); /* knobs and ranks of a placement */
@@ -65,7 +70,7 @@ int sv_plan(struct sv_job *j, struct sv_answer *ret_answer, struct pl_layout *re
 int sv_layout(const struct sv_job *j, const struct sv_answer *x, struct pl_layout *ret_layout, struct pl_err *err) PL_MUST_CHECK;
 
 struct pl_shard_stage sv_stage(const struct sv_job *j, const struct sv_place *pl, uint32_t stage);
-/* Weights of a rank as loaded, the towers' and the draft layers' included where asked. */
+/* Weights of a rank as loaded, the towers' included where asked, a draft's not. */
 uint64_t sv_weights(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s);
 /* Sequences that one attention group serves of those asked. */
 uint64_t sv_sequences(const struct sv_job *j, const struct sv_place *pl);
@@ -75,12 +80,28 @@ uint64_t sv_visible(const struct pl_device *d);
 uint64_t sv_forward_bytes(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s, uint64_t n);
 /* Latent attention keeps the halves of kv_b a second time, transposed, to absorb them. */
 uint64_t sv_absorbed_bytes(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s);
+
+/* serving_extra.c: what stands beside the model */
+bool sv_drafts(const struct sv_job *j);
+/* Layers that draft, each with a cache as long as the target's: of another model or the target's own. */
+uint32_t sv_draft_layers(const struct sv_job *j);
+/* Weights of the draft on one rank, without the matrices that are the target's. */
+uint64_t sv_draft_weights(const struct sv_job *j, const struct sv_place *pl);
+/* Its cache for one token on one rank. */
+uint64_t sv_draft_cell(const struct sv_job *j, const struct sv_place *pl, uint32_t elem_bytes);
+/* Inputs and outputs of one linear layer on a rank; false: an adapter does not touch the tensor. */
+struct sv_linear {
+	uint64_t in, out;
+};
+bool sv_adapted(const struct sv_job *j, const struct sv_place *pl, const struct pl_tensor *t, struct sv_linear *ret);
+struct pl_shard_cut sv_cut(const struct sv_place *pl);
+
 bool sv_has_mla(const struct pl_model *m);
 bool sv_has_state(const struct pl_model *m);
 bool sv_fast_link(const struct pl_machine *hw);
 
 /* Words of a command line. */
-enum { SV_MAX_WORDS = 64 };
+enum { SV_MAX_WORDS = 96 };
 struct sv_words {
 	struct pl_arena *a;
 	const char **w;

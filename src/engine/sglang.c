@@ -70,15 +70,21 @@ static void fill_rank(const struct sv_job *j, struct sv_answer *x, uint32_t r)
 	uint64_t hidden = d->total_bytes - sv_visible(d), before = before_weights(j, &x->place, d);
 	uint64_t free = j->hw->detected && d->free_known ? d->free_bytes : d->total_bytes;
 	uint64_t start = pl_sat_sub(free, pl_sat_add(hidden, before));
+	uint64_t draft = s.has_output ? sv_draft_weights(j, &x->place) : 0;
 	k->weights_bytes = pl_sat_add(sv_weights(j, &x->place, &s), sv_absorbed_bytes(j, &x->place, &s));
+	k->weights_bytes = pl_sat_add(k->weights_bytes, sg_adapters(j, &x->place));
 	k->offload_bytes = pl_min_u64(j->p->cpu_offload_bytes, k->weights_bytes);
 	k->weights_bytes -= k->offload_bytes;
+	k->host_kv_bytes = j->p->kv_offload_bytes;
 	k->compute_bytes = step_bytes(j, x, &s);
 	k->overhead_bytes = pl_sat_add(pl_sat_add(hidden, before), pl_sat_add(attention_buffers(j), graphs(x, &s)));
 	k->overhead_bytes = pl_sat_add(k->overhead_bytes, rope_bytes(j->m));
 	/* the pools get what is free after the weights, less the part of the start that is not static */
 	uint64_t slack = (uint64_t)((double)start * (1 - x->frac));
 	uint64_t taken = pl_sat_add(pl_sat_add(k->weights_bytes, rope_bytes(j->m)), slack);
+	if (((const struct sg_rules *)j->rules)->draft_counted) /* before, it came out of the slack */
+		taken = pl_sat_add(taken, draft);
+	k->weights_bytes = pl_sat_add(k->weights_bytes, draft);
 	k->over_bytes = pl_sat_sub(taken, start);
 	sg_pools(j, x, &s, pl_sat_sub(start, taken), k);
 }
@@ -105,6 +111,12 @@ static void add_notes(const struct sv_job *j, const struct sv_answer *x, struct 
 	if (sv_has_state(j->m) && x->rank[0].sequences != UINT64_MAX)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the pool of recurrent states holds %llu running sequences",
 		            (unsigned long long)x->rank[0].sequences);
+	if (j->p->max_loras)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "adapters are planned for every matrix of attention and feed forward (--lora-target-modules), rank %u", sg_lora_rank(j->p));
+	if (sv_drafts(j) && j->p->n_seq > SG_SPEC_REQUESTS && !j->p->max_num_seqs)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "with a draft SGLang runs %u requests at once unless --max-running-requests says more",
+		            (unsigned)SG_SPEC_REQUESTS);
 	if (j->capability <= 0 && j->hw->devices[0].vendor == PL_VENDOR_UNKNOWN)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the card is not catalogued: an NVIDIA card of compute capability 8.0 or newer is assumed");
 	if (!j->hw->ram_bytes.known)
@@ -122,6 +134,21 @@ static void resolve(const struct sv_job *j, const struct sv_answer *x, struct pl
 	p->gpu_memory_utilization_frac = x->frac;
 	p->max_num_batched_tokens = x->max_tokens * (x->place.attn_groups > 1 ? x->place.attn_groups : 1);
 	p->max_cudagraph_batch = x->graph_batch;
+	if (sv_drafts(j) && p->n_seq > SG_SPEC_REQUESTS && !p->max_num_seqs)
+		p->max_num_seqs = p->n_seq;
+}
+
+static int check(const struct sv_job *j, struct pl_err *err)
+{
+	const struct pl_params *p = j->p;
+	if (p->swa_full_tokens_ratio < 0 || p->swa_full_tokens_ratio > 1)
+		return pl_fail(err, PL_ERR_RANGE, "--swa-full-tokens-ratio", "%g is not a share above 0 and up to 1", p->swa_full_tokens_ratio);
+	if (p->max_loras && sv_drafts(j))
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "--max-loras", "SGLang runs adapters beside a draft by n-grams only");
+	if (p->draft.mtp && p->pipeline_parallel > 1)
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "--pipeline-parallel",
+		               "SGLang runs next-token-prediction layers on one pipeline stage only");
+	return 0;
 }
 
 static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, struct pl_params *p,
@@ -135,6 +162,9 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	if (!rules || !x)
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
 	int rc = sg_rules_of(p->engine_version, rules, err);
+	rc = rc ? rc : check(&job, err);
+	if (resolved.draft.mtp && !resolved.pipeline_parallel)
+		resolved.pipeline_parallel = 1;
 	rc = rc ? rc : sv_plan(&job, x, &out, err);
 	if (rc)
 		return rc;

@@ -4,7 +4,10 @@
 
 #include "engine/serving.h"
 
-enum { SG_NEWEST = 514 };
+enum {
+	SG_NEWEST = 514,
+	SG_SPEC_REQUESTS = 48, /* max_running_requests of a server that drafts (arg_groups/speculative_hook.py) */
+};
 
 /* What changed between releases, read in 0.4.6, 0.4.9, 0.5.3, 0.5.6, 0.5.8, 0.5.10 and 0.5.14: a rule is dated to the first of
  * them that has it. */
@@ -26,6 +29,11 @@ void sg_defaults(const struct sv_job *j, struct sv_answer *x);
 void sg_pools(const struct sv_job *j, const struct sv_answer *x, const struct pl_shard_stage *s, uint64_t rest_bytes,
               struct sv_rank *k);
 uint32_t sg_page(const struct sv_job *j);
+/* Buffers of adapters on one rank (srt/lora/mem_pool.py). */
+uint64_t sg_adapters(const struct sv_job *j, const struct sv_place *pl);
+uint32_t sg_lora_rank(const struct pl_params *p);
+/* Tokens verified at once: drafted ones and the one before. */
+uint32_t sg_draft_tokens(const struct sv_job *j);
 
 enum pl_support sg_supports(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, const char **ret_reason);
 int sg_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,

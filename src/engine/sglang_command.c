@@ -123,9 +123,52 @@ static void put_memory(struct sv_words *w, const struct pl_params *p)
 		sv_put(w, "--disable-radix-cache");
 	if (p->cpu_offload_bytes)
 		sv_put_u64(w, "--cpu-offload-gb", pl_ceil_div(p->cpu_offload_bytes, UINT64_C(1) << 30));
-	if (p->draft.mtp) {
-		sv_put(w, "--speculative-algorithm");
-		sv_put(w, "NEXTN");
+	if (p->swa_full_tokens_ratio > 0) {
+		sv_put(w, "--swa-full-tokens-ratio");
+		sv_put(w, pl_arena_printf(w->a, "%g", p->swa_full_tokens_ratio));
+	}
+	if (p->hybrid_swa_off)
+		sv_put(w, "--disable-hybrid-swa-memory");
+	if (p->mamba_full_memory_ratio > 0) {
+		sv_put(w, "--mamba-full-memory-ratio");
+		sv_put(w, pl_arena_printf(w->a, "%g", p->mamba_full_memory_ratio));
+	}
+	if (p->max_mamba_cache_size)
+		sv_put_u64(w, "--max-mamba-cache-size", p->max_mamba_cache_size);
+	if (p->kv_offload_bytes) { /* in 1e9 bytes */
+		sv_put(w, "--enable-hierarchical-cache");
+		sv_put_u64(w, "--hicache-size", pl_ceil_div(p->kv_offload_bytes, UINT64_C(1000000000)));
+	}
+}
+
+static void put_adapters(struct sv_words *w, const struct pl_params *p)
+{
+	static const char *const modules[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+	if (!p->max_loras)
+		return;
+	sv_put(w, "--enable-lora");
+	sv_put_u64(w, "--max-loras-per-batch", p->max_loras);
+	sv_put_u64(w, "--max-lora-rank", sg_lora_rank(p));
+	sv_put(w, "--lora-target-modules");
+	for (size_t i = 0; i < sizeof modules / sizeof *modules; i++)
+		sv_put(w, modules[i]);
+}
+
+static void put_draft(struct sv_words *w, const struct pl_draft *d)
+{
+	static const char *const algorithm[] = {"STANDALONE", "EAGLE3", "EAGLE"};
+	if (!d->mtp && !d->model)
+		return;
+	sv_put(w, "--speculative-algorithm");
+	sv_put(w, d->mtp ? "NEXTN" : algorithm[d->shares]);
+	if (d->model) {
+		sv_put(w, "--speculative-draft-model-path");
+		sv_put(w, d->ref ? d->ref : d->model->name);
+	}
+	if (d->n_max > 1) { /* a chain: one token a step, and the one before them */
+		sv_put_u64(w, "--speculative-num-steps", d->n_max - 1);
+		sv_put_u64(w, "--speculative-eagle-topk", 1);
+		sv_put_u64(w, "--speculative-num-draft-tokens", d->n_max);
 	}
 }
 
@@ -155,6 +198,8 @@ int sg_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 	sv_put_u64(&w, "--context-length", p->n_ctx_tokens);
 	put_parallel(&w, p);
 	put_memory(&w, p);
+	put_adapters(&w, p);
+	put_draft(&w, &p->draft);
 	*ret_argv = (struct pl_argv){.words = w.w, .n_words = w.n};
 	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
 }

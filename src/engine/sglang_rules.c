@@ -1,12 +1,10 @@
-/* SGLang's defaults by release and card, and its pools (srt/server_args.py, srt/model_executor/pool_configurator.py,
- * model_runner_kv_cache_mixin.py). */
+/* SGLang's defaults by release and card (srt/server_args.py). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "engine/sglang.h"
-#include "memory/cache.h"
 
 static const uint64_t MIB = 1024 * 1024;
 
@@ -68,6 +66,17 @@ static uint32_t decode_graphs(uint32_t most)
 	for (uint32_t b = 1; b <= most; n++)
 		b += b == 1 ? 1 : b == 2 ? 2 : b < 16 ? 4 : b < 256 ? 8 : b < 512 ? 16 : 32;
 	return n;
+}
+
+/* With a draft: by 1 to 8, 2 to 32, 4 from 40 to 64, 8 from 72 to 256, 16, and the last. */
+static uint32_t verify_graphs(uint32_t most)
+{
+	uint32_t n = 0, last = 0;
+	for (uint32_t b = 1; b <= most; n++) {
+		last = b;
+		b += b < 8 ? 1 : b < 32 ? 2 : b == 32 || b == 64 ? 8 : b < 64 ? 4 : b < 256 ? 8 : 16;
+	}
+	return n + (most > last);
 }
 
 /* Captured pieces of prompts: by 4 to 32, 16 to 256, 32 to 512, 64 to 1024, 256 to 4096, 512. */
@@ -145,8 +154,8 @@ void sg_defaults(const struct sv_job *j, struct sv_answer *x)
 		mib = m < mib ? m : mib;
 	}
 	knobs(j, r, mib, x);
-	x->n_graphs = decode_graphs(x->graph_batch) + prefill_graph_count(j, r, x);
-	x->max_seqs = j->p->max_num_seqs ? j->p->max_num_seqs : 4096;
+	x->n_graphs = (sv_drafts(j) ? verify_graphs(x->graph_batch) : decode_graphs(x->graph_batch)) + prefill_graph_count(j, r, x);
+	x->max_seqs = j->p->max_num_seqs ? j->p->max_num_seqs : sv_drafts(j) ? (uint32_t)pl_max_u64(SG_SPEC_REQUESTS, j->p->n_seq) : 4096;
 	x->block_tokens = sg_page(j);
 	if (j->p->gpu_memory_utilization_frac > 0) {
 		x->frac = j->p->gpu_memory_utilization_frac;
@@ -161,99 +170,4 @@ void sg_defaults(const struct sv_job *j, struct sv_answer *x)
 	x->frac *= tower_factor(j, r);
 	if (x->frac < 0)
 		x->frac = 0;
-}
-
-/* ---- pools -------------------------------------------------------------------------------------------------------- */
-
-/* Families whose sliding layers get a pool of their own, as long as 0.8 of the full one (is_hybrid_swa_model). */
-static bool splits_windows(const struct pl_model *m)
-{
-	static const char *const types[] = {"llama4", "gpt_oss", "mimo_v2", "step3p", "gemma4", "laguna", NULL};
-	for (size_t i = 0; m->hf_type && types[i]; i++)
-		if (!strncmp(m->hf_type, types[i], strlen(types[i])))
-			return true;
-	return !m->hf_type && m->arch && (!strcmp(m->arch, "gpt-oss") || !strcmp(m->arch, "llama4"));
-}
-
-static bool sparse(const struct pl_model *m)
-{
-	return m->n_layers && m->layers[m->n_layers - 1].indexer_heads;
-}
-
-/* Tokens of a page: 1, but 64 for TensorRT-LLM's kernels (the default on data-centre Blackwell) and for sparse attention. */
-uint32_t sg_page(const struct sv_job *j)
-{
-	if (j->p->block_size)
-		return j->p->block_size;
-	return sparse(j->m) || (j->capability >= 10 && j->capability < 11) ? 64 : 1;
-}
-
-static uint32_t kv_bytes(const struct sv_job *j)
-{
-	/* sparse attention on Blackwell defaults to FP8 */
-	return j->kv_type == PL_DTYPE_UNKNOWN && sparse(j->m) && j->capability >= 10 ? 1 : j->kv_elem_bytes;
-}
-
-static void cells(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s, struct sv_rank *k)
-{
-	uint32_t tp = pl->tp / pl->attn_groups, wide = kv_bytes(j), n_attn = 0;
-	uint64_t full = 0, window = 0;
-	bool split = splits_windows(j->m);
-	for (uint32_t i = s->first_layer; i < s->end_layer; i++) {
-		const struct pl_layer *l = &j->m->layers[i];
-		struct pl_cache_row row = pl_shard_cache_row(l, tp);
-		struct pl_state_row st = pl_shard_state_row(l, tp);
-		uint64_t bytes = pl_sat_mul(pl_sat_add(row.k_elems, row.v_elems), wide);
-		if (row.indexer_elems) /* 8-bit keys with a scale for 128 */
-			bytes = pl_sat_add(bytes, row.indexer_elems + row.indexer_elems / 128 * 4);
-		n_attn += bytes > 0;
-		if (split && l->window_tokens)
-			window = pl_sat_add(window, bytes);
-		else
-			full = pl_sat_add(full, bytes);
-		/* convolution in 16 bit, state in 32 unless the config says otherwise (mamba_utils.py) */
-		k->state_bytes = pl_sat_add(k->state_bytes, pl_sat_add(pl_sat_mul(st.conv_elems, 2), pl_sat_mul(st.state_elems, 4)));
-	}
-	k->cell_bytes = pl_sat_add(full, full ? pl_sat_mul(window, 4) / 5 : window);
-	if (j->p->draft.mtp && n_attn && j->m->n_layers_mtp) /* the draft's layers keep a cache of the same length */
-		k->cell_bytes = pl_sat_add(k->cell_bytes, k->cell_bytes / n_attn * j->m->n_layers_mtp);
-}
-
-/* States kept for one running sequence: three for the prefix cache, two more for the overlapped scheduler where the family
- * supports it. */
-static uint32_t state_copies(const struct sv_job *j)
-{
-	static const char *const types[] = {"qwen3_next", "qwen3_5", "falcon_h1", "granitemoehybrid", "nemotron_h", "bailing", NULL};
-	const struct sg_rules *r = j->rules;
-	if (j->p->prefix_caching_off)
-		return 1;
-	for (size_t i = 0; r->extra_buffer && j->m->hf_type && types[i]; i++)
-		if (!strncmp(j->m->hf_type, types[i], strlen(types[i])))
-			return 5;
-	return 3;
-}
-
-void sg_pools(const struct sv_job *j, const struct sv_answer *x, const struct pl_shard_stage *s, uint64_t rest, struct sv_rank *k)
-{
-	const struct sg_rules *r = j->rules;
-	uint32_t copies = state_copies(j);
-	cells(j, &x->place, s, k);
-	k->sequences = UINT64_MAX;
-	if (k->state_bytes) {
-		/* mamba_full_memory_ratio 0.9: of the rest, 0.9 parts in 1.9 hold states */
-		uint64_t budget = k->cell_bytes ? (uint64_t)((double)rest * 0.9 / 1.9) : rest, n = budget / k->state_bytes;
-		if (!r->state_pools || (j->p->prefix_caching_off && j->p->max_num_seqs))
-			n = pl_min_u64(rest / k->state_bytes, j->p->max_num_seqs ? j->p->max_num_seqs : n);
-		k->sequences = n / copies;
-		k->state_pool_bytes = pl_sat_mul(n, k->state_bytes);
-		rest = pl_sat_sub(rest, k->state_pool_bytes);
-		k->state_bytes = pl_sat_mul(k->state_bytes, copies);
-	}
-	if (!k->cell_bytes)
-		return;
-	uint64_t page = x->block_tokens;
-	k->tokens = rest / k->cell_bytes / page * page;
-	if (j->p->max_total_tokens)
-		k->tokens = pl_min_u64(k->tokens, j->p->max_total_tokens / page * page);
-	k->pool_bytes = pl_sat_mul(k->tokens, k->cell_bytes);
 }

@@ -99,6 +99,8 @@ static void fill_rank(const struct sv_job *j, struct sv_answer *x, uint32_t r)
 	uint64_t hidden = d->total_bytes - sv_visible(d);
 	uint64_t free = pl_sat_sub(j->hw->detected && d->free_known ? d->free_bytes : d->total_bytes, hidden);
 	k->weights_bytes = pl_sat_add(sv_weights(j, &x->place, &s), sv_absorbed_bytes(j, &x->place, &s));
+	if (s.has_output)
+		k->weights_bytes = pl_sat_add(k->weights_bytes, sv_draft_weights(j, &x->place));
 	k->compute_bytes = sv_forward_bytes(j, &x->place, &s, x->max_tokens);
 	uint64_t around = beside(j, &x->place, k->weights_bytes);
 	k->overhead_bytes = pl_sat_add(pl_sat_add(hidden, around), graphs(x, &s));

@@ -223,6 +223,134 @@ static void one_rank_is_none_and_more_memory_is_never_fewer_tokens(void **state)
 	}
 }
 
+/* DeepSeek V3's prediction layer: what the whole model divides by grows by 1/61, and its weights leave the pool. */
+static void a_prediction_layer_drafts_from_the_same_budget(void **state)
+{
+	(void)state;
+	struct rig r;
+	rig_init(&r, "deepseek-ai/DeepSeek-V3", NULL, "8x h200-sxm");
+	r.p.tensor_parallel = 8;
+	r.p.gpu_memory_utilization_frac = 0.9;
+	lay_out(&r);
+	struct pl_use none = r.l.devices[0];
+	assert_int_equal(none.kv_bytes % (61ull * 576 * 2), 0);
+	r.p.draft.mtp = true;
+	lay_out(&r);
+	const struct pl_use *u = &r.l.devices[0];
+	uint64_t gone = u->model_bytes - none.model_bytes;
+	/* 11.3 GiB of parameters in FP8 and 16 bit over 8 ranks, the embedding and output of its copy dropped */
+	near((double)gone / GIB, 11.3 / 8, 0.15);
+	assert_int_equal(r.l.kv_bytes_per_token, 62ull * 576 * 2 * 8);
+	/* the budget, within a token: fewer bytes by the weights */
+	assert_true(u->kv_bytes <= none.kv_bytes - gone + 61ull * 576 * 2 && u->kv_bytes + 62ull * 576 * 2 > none.kv_bytes - gone);
+	/* to 0.5.10 the weights came out of the slack */
+	r.p.engine_version = "0.5.10";
+	lay_out(&r);
+	u = &r.l.devices[0];
+	assert_int_equal(u->kv_bytes / (62ull * 576 * 2), none.kv_bytes / (62ull * 576 * 2));
+	pl_arena_free(r.a);
+}
+
+/* Qwen3-0.6B (28 layers of 8 heads of 128) beside Qwen3-8B (36 of the same): the budget is right by chance. */
+static void a_whole_model_drafts_beside_the_target(void **state)
+{
+	(void)state;
+	struct rig r;
+	const struct pl_model *draft;
+	const struct pl_model_row *row;
+	struct pl_argv v;
+	char line[1024] = "";
+	rig_init(&r, "Qwen/Qwen3-8B", NULL, "h100-sxm");
+	if (pl_model_row_find("Qwen/Qwen3-0.6B", &row, &r.err) ||
+	    pl_model_from_config(r.a, row->id, row->config_json, row->config_len, NULL, &draft, &r.err))
+		fail_msg("%s", r.err.msg);
+	r.p.gpu_memory_utilization_frac = 0.85;
+	lay_out(&r);
+	struct pl_use none = r.l.devices[0];
+	r.p.draft.model = draft;
+	r.p.draft.n_max = 4;
+	r.p.max_cudagraph_batch = 0;
+	lay_out(&r);
+	const struct pl_use *u = &r.l.devices[0];
+	assert_int_equal(r.l.kv_bytes_per_token, (36 + 28) * 4096ull);
+	uint64_t gone = u->model_bytes - none.model_bytes;
+	assert_true(u->kv_bytes <= none.kv_bytes - gone + 36 * 4096 && u->kv_bytes + 64 * 4096 > none.kv_bytes - gone);
+	/* EAGLE's drafts take both matrices of the target: 151936 × 1024 × 2 bytes, tied, once */
+	r.p.draft.shares = PL_DRAFT_SHARES_BOTH;
+	lay_out(&r);
+	u = &r.l.devices[0];
+	assert_int_equal(none.model_bytes + gone - u->model_bytes, 151936ull * 1024 * 2);
+	assert_int_equal(r.e->command(r.a, r.m, "Qwen/Qwen3-8B", r.hw, &r.p, &r.l, &v, &r.err), 0);
+	for (uint32_t i = 0; i < v.n_words; i++)
+		(void)snprintf(line + strlen(line), sizeof line - strlen(line), "%s%s", i ? " " : "", v.words[i]);
+	assert_non_null(strstr(line, "--speculative-algorithm EAGLE --speculative-draft-model-path Qwen/Qwen3-0.6B"));
+	assert_non_null(strstr(line, "--speculative-num-steps 3 --speculative-eagle-topk 1 --speculative-num-draft-tokens 4"));
+	pl_arena_free(r.a);
+}
+
+/* Qwen3-8B, 36 layers of width 4096: q 4096, k and v 1024, o 4096, gate and up and down 12288. */
+static void adapters_take_their_buffers_first(void **state)
+{
+	(void)state;
+	struct rig r;
+	uint64_t layer = (4096 + 4096) + 2 * (4096 + 1024) + (4096 + 4096) + 3 * (4096 + 12288);
+	rig_init(&r, "Qwen/Qwen3-8B", NULL, "2x h100-sxm");
+	r.p.tensor_parallel = 1;
+	lay_out(&r);
+	uint64_t none = r.l.devices[0].model_bytes;
+	r.p.max_loras = 4;
+	r.p.max_lora_rank = 32;
+	lay_out(&r);
+	assert_int_equal(r.l.devices[0].model_bytes - none, 4ull * 36 * 32 * 2 * layer);
+	/* two ranks: outputs are halved but of o and down, whose inputs are */
+	layer = (4096 + 2048) + 2 * (4096 + 512) + (2048 + 4096) + 3 * (4096 + 6144);
+	r.p.max_loras = 0;
+	r.p.tensor_parallel = 2;
+	lay_out(&r);
+	none = r.l.devices[0].model_bytes;
+	r.p.max_loras = 4;
+	lay_out(&r);
+	assert_int_equal(r.l.devices[0].model_bytes - none, 4ull * 36 * 32 * 2 * layer);
+	pl_arena_free(r.a);
+}
+
+static void ratios_and_caps_of_pools_are_as_stated(void **state)
+{
+	(void)state;
+	struct rig r;
+	rig_init(&r, "openai/gpt-oss-20b", NULL, "h100-sxm");
+	r.p.swa_full_tokens_ratio = 0.5;
+	lay_out(&r);
+	assert_int_equal(r.l.kv_bytes_per_token, 18ull * 2048); /* 12 + 12 / 2 layers */
+	r.p.hybrid_swa_off = true;
+	lay_out(&r);
+	assert_int_equal(r.l.kv_bytes_per_token, 24ull * 2048);
+	/* a stated batch without prefixes: 64 × (128 + 128 + 2 pages of 1) + 2 × 8192 + 1 tokens of 12 layers */
+	r.p.hybrid_swa_off = false;
+	r.p.prefix_caching_off = true;
+	r.p.max_num_seqs = 64;
+	r.p.n_seq = 64;
+	lay_out(&r);
+	assert_int_equal(r.l.kv_bytes_per_token, 12ull * 2048);
+	uint64_t window = (64ull * 258 + 16385) * 12 * 2048;
+	assert_int_equal(r.l.devices[0].kv_bytes, window + r.l.kv_cache_tokens.value * 12 * 2048);
+	pl_arena_free(r.a);
+	rig_init(&r, "Qwen/Qwen3-Next-80B-A3B-Instruct", NULL, "4x h100-sxm");
+	r.p.tensor_parallel = 4;
+	r.p.mamba_full_memory_ratio = 0.25;
+	r.p.kv_offload_bytes = 1000000000;
+	lay_out(&r);
+	const struct pl_use *u = &r.l.devices[0];
+	near((double)u->state_bytes / (double)(u->state_bytes + u->kv_bytes), 0.2, 0.005);
+	assert_int_equal(r.l.host.use.kv_bytes, 4000000000); /* of each rank */
+	r.p.max_mamba_cache_size = 100;
+	lay_out(&r);
+	u = &r.l.devices[0];
+	uint64_t one = 36ull * (8192 / 4 * 3 * 2 + 8 * 128 * 128 * 4);
+	assert_int_equal(u->state_bytes, 100 * one);
+	pl_arena_free(r.a);
+}
+
 static void the_launch_line_repeats_what_was_planned(void **state)
 {
 	(void)state;
@@ -274,6 +402,10 @@ int main(void)
 	    cmocka_unit_test(recurrent_states_take_their_share_first),
 	    cmocka_unit_test(data_parallel_attention_repeats_it_and_splits_the_cache),
 	    cmocka_unit_test(one_rank_is_none_and_more_memory_is_never_fewer_tokens),
+	    cmocka_unit_test(a_prediction_layer_drafts_from_the_same_budget),
+	    cmocka_unit_test(a_whole_model_drafts_beside_the_target),
+	    cmocka_unit_test(adapters_take_their_buffers_first),
+	    cmocka_unit_test(ratios_and_caps_of_pools_are_as_stated),
 	    cmocka_unit_test(the_launch_line_repeats_what_was_planned),
 	    cmocka_unit_test(what_it_does_not_run_is_said),
 	};

@@ -36,6 +36,19 @@ static uint32_t whole(const json_t *o, const char *key)
 	return n > 0 ? (uint32_t)pl_min_u64((uint64_t)n, UINT32_MAX) : 0;
 }
 
+/* Windows by layer, a pattern that repeats. */
+static void windows(struct pl_reader *r, const json_t *list)
+{
+	struct pl_params *p = &r->cmd->params;
+	uint32_t n = (uint32_t)pl_min_u64(json_array_size(list), 1024), *w = n ? PL_NEW_N(r->a, uint32_t, n) : NULL;
+	for (uint32_t i = 0; w && i < n; i++) {
+		json_int_t x = json_integer_value(json_array_get(list, i));
+		w[i] = x > 0 ? (uint32_t)pl_min_u64((uint64_t)x, UINT32_MAX) : UINT32_MAX;
+	}
+	p->max_attention_window = w;
+	p->n_max_attention_window = w ? n : 0;
+}
+
 static int kv_config(struct pl_reader *r, const char *value)
 {
 	struct pl_params *p = &r->cmd->params;
@@ -55,6 +68,7 @@ static int kv_config(struct pl_reader *r, const char *value)
 	}
 	if (json_integer_value(tokens) > 0)
 		p->max_total_tokens = (uint64_t)json_integer_value(tokens);
+	windows(r, json_object_get(o, "max_attention_window"));
 	if (json_integer_value(host) > 0)
 		p->kv_offload_bytes = (uint64_t)json_integer_value(host);
 	p->block_size = whole(o, "tokens_per_block") ? whole(o, "tokens_per_block") : p->block_size;
@@ -100,6 +114,8 @@ static int speculative(struct pl_reader *r, const char *value)
 	d->mtp = type && !strcmp(type, "MTP");
 	if (json_is_string(model) && !d->mtp)
 		r->cmd->draft_ref = pl_arena_strdup(r->a, json_string_value(model));
+	if (type && !strncmp(type, "Eagle", 5))
+		d->shares = PL_DRAFT_SHARES_EMBED;
 	json_decref(o);
 	return 0;
 }

@@ -7,8 +7,7 @@
 
 #include "base/checked.h"
 #include "engine/engines.h"
-#include "engine/serving.h"
-#include "memory/cache.h"
+#include "engine/tensorrt_llm.h"
 
 static const uint64_t MIB = 1024 * 1024;
 
@@ -52,45 +51,6 @@ static uint64_t graphs(const struct sv_answer *x, const struct pl_shard_stage *s
 	return pl_sat_mul(n, layers * MIB * 3 / 5);
 }
 
-/* ---- pools -------------------------------------------------------------------------------------------------------- */
-
-/* Every layer is cached at full length: attention windows shorten nothing unless max_attention_window is set. */
-static void cells(const struct sv_job *j, const struct sv_place *pl, const struct pl_shard_stage *s, struct sv_rank *k)
-{
-	uint32_t tp = pl->tp / pl->attn_groups;
-	for (uint32_t i = s->first_layer; i < s->end_layer; i++) {
-		struct pl_cache_row row = pl_shard_cache_row(&j->m->layers[i], tp);
-		struct pl_state_row st = pl_shard_state_row(&j->m->layers[i], tp);
-		uint64_t bytes = pl_sat_mul(pl_sat_add(row.k_elems, row.v_elems), j->kv_elem_bytes);
-		if (row.indexer_elems)
-			bytes = pl_sat_add(bytes, row.indexer_elems + row.indexer_elems / 128 * 4);
-		k->cell_bytes = pl_sat_add(k->cell_bytes, bytes);
-		k->state_bytes = pl_sat_add(k->state_bytes, pl_sat_add(pl_sat_mul(st.conv_elems, 2), pl_sat_mul(st.state_elems, 4)));
-	}
-	if (s->has_mtp && j->m->n_layers_mtp && s->end_layer > s->first_layer)
-		k->cell_bytes = pl_sat_add(k->cell_bytes, k->cell_bytes / (s->end_layer - s->first_layer) * j->m->n_layers_mtp);
-}
-
-static void pools(const struct sv_job *j, struct sv_answer *x, uint64_t rest, struct sv_rank *k)
-{
-	k->sequences = UINT64_MAX;
-	if (k->state_bytes) { /* a state for every sequence of the batch is there from the start */
-		uint64_t most = k->cell_bytes ? rest / 2 / k->state_bytes : rest / k->state_bytes;
-		uint64_t n = j->p->max_num_seqs ? j->p->max_num_seqs : pl_min_u64(x->max_seqs, most);
-		k->state_pool_bytes = pl_sat_mul(n, k->state_bytes);
-		k->sequences = n;
-		k->over_bytes = pl_max_u64(k->over_bytes, pl_sat_sub(k->state_pool_bytes, rest));
-		rest = pl_sat_sub(rest, k->state_pool_bytes);
-		x->max_seqs = (uint32_t)pl_min_u64(x->max_seqs, pl_max_u64(n, 1));
-	}
-	if (!k->cell_bytes)
-		return;
-	k->tokens = rest / k->cell_bytes / x->block_tokens * x->block_tokens;
-	if (j->p->max_total_tokens)
-		k->tokens = pl_min_u64(k->tokens, j->p->max_total_tokens / x->block_tokens * x->block_tokens);
-	k->pool_bytes = pl_sat_mul(k->tokens, k->cell_bytes);
-}
-
 static void fill_rank(const struct sv_job *j, struct sv_answer *x, uint32_t r)
 {
 	struct sv_rank *k = &x->rank[r];
@@ -103,11 +63,13 @@ static void fill_rank(const struct sv_job *j, struct sv_answer *x, uint32_t r)
 		k->weights_bytes = pl_sat_add(k->weights_bytes, sv_draft_weights(j, &x->place));
 	k->compute_bytes = sv_forward_bytes(j, &x->place, &s, x->max_tokens);
 	uint64_t around = beside(j, &x->place, k->weights_bytes);
+	k->host_kv_bytes = j->p->kv_offload_bytes;
+	k->host_bytes = tr_adapters(j, &x->place, &s);
+	around = pl_sat_add(around, k->host_bytes);
 	k->overhead_bytes = pl_sat_add(pl_sat_add(hidden, around), graphs(x, &s));
 	uint64_t peak = pl_sat_add(pl_sat_add(k->weights_bytes, around), k->compute_bytes);
 	k->over_bytes = pl_sat_sub(peak, free);
-	cells(j, &x->place, &s, k);
-	pools(j, x, (uint64_t)((double)pl_sat_sub(free, peak) * x->frac), k);
+	tr_pools(j, x, &s, (uint64_t)((double)pl_sat_sub(free, peak) * x->frac), k);
 }
 
 static void fill(const struct sv_job *j, struct sv_answer *x)
@@ -124,6 +86,31 @@ static void fill(const struct sv_job *j, struct sv_answer *x)
 
 /* ---- the answer --------------------------------------------------------------------------------------------------- */
 
+static bool has_windows(const struct pl_model *m)
+{
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		if (m->layers[i].window_tokens)
+			return true;
+	return false;
+}
+
+static void note_extras(const struct sv_job *j, struct pl_layout *out)
+{
+	struct pl_arena *a = j->a;
+	if (j->p->n_max_attention_window && sv_drafts(j))
+		pl_note_add(a, &out->notes, PL_NOTE_WARNING,
+		            "how TensorRT-LLM shares memory between windows and a draft is not known: the draft is counted with the layers of full length");
+	if (!j->p->n_max_attention_window && has_windows(j->m))
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "every layer is cached at full length: with max_attention_window in kv_cache_config sliding layers get a pool of their own");
+	if (j->p->max_loras)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "adapters are planned for every matrix of attention and feed forward (lora_target_modules), not of routed experts");
+	if (j->beams > 1)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO,
+		            "%u beams of a sequence are counted as so many sequences: they share the blocks of their prompt, so less may do", j->beams);
+}
+
 static void add_notes(const struct sv_job *j, const struct sv_answer *x, struct pl_layout *out)
 {
 	struct pl_arena *a = j->a;
@@ -135,6 +122,7 @@ static void add_notes(const struct sv_job *j, const struct sv_answer *x, struct 
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "states are kept for the whole batch: max_batch_size is lowered to %u so that half of the pool is left for tokens",
 		            x->max_seqs);
+	note_extras(j, out);
 	if (j->capability > 0 && j->capability < 9)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "what TensorRT-LLM takes beside weights was measured on Hopper and Blackwell only");
 	if (!j->hw->ram_bytes.known)
@@ -175,6 +163,9 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	if (!rc && p->data_parallel > 1 && !p->dp_attention)
 		rc = pl_fail(err, PL_ERR_UNSUPPORTED, "--data-parallel", "trtllm-serve starts one replica; run it %u times behind a balancer",
 		             p->data_parallel);
+	if (!rc && (p->prefill_context_parallel > 1 || p->decode_context_parallel > 1))
+		rc = pl_fail(err, PL_ERR_UNSUPPORTED, "--cp_size", "TensorRT-LLM's memory under context parallelism is not modelled");
+	job.beams = p->max_beam_width;
 	rc = rc ? rc : sv_plan(&job, x, &out, err);
 	if (rc)
 		return rc;
@@ -274,18 +265,33 @@ static const char *yaml(struct pl_arena *a, const struct pl_params *p)
 		text = pl_arena_printf(a, "%s, max_tokens: %llu", text, (unsigned long long)p->max_total_tokens);
 	if (p->prefix_caching_off)
 		text = pl_arena_printf(a, "%s, enable_block_reuse: false", text);
+	for (uint32_t i = 0; i < p->n_max_attention_window; i++)
+		text = pl_arena_printf(a, "%s%s%u", text, i ? ", " : ", max_attention_window: [", p->max_attention_window[i]);
+	if (p->kv_offload_bytes)
+		text = pl_arena_printf(a, "%s%s, host_cache_size: %llu", text, p->n_max_attention_window ? "]" : "",
+		                       (unsigned long long)p->kv_offload_bytes);
+	else if (p->n_max_attention_window)
+		text = pl_arena_printf(a, "%s]", text);
 	text = pl_arena_printf(a, "%s}\\n", text);
 	if (p->enforce_eager)
 		text = pl_arena_printf(a, "%scuda_graph_config: null\\n", text);
 	if (p->draft.mtp)
 		text = pl_arena_printf(a, "%sspeculative_config: {decoding_type: MTP, num_nextn_predict_layers: %u}\\n", text,
 		                       p->draft.n_max ? p->draft.n_max : 1);
+	else if (p->draft.model)
+		text = pl_arena_printf(a, "%sspeculative_config: {decoding_type: %s, max_draft_len: %u, speculative_model_dir: '%s'}\\n", text,
+		                       p->draft.shares == PL_DRAFT_OWN ? "DraftTarget" : "Eagle", p->draft.n_max ? p->draft.n_max : 1,
+		                       p->draft.ref ? p->draft.ref : p->draft.model->name);
+	if (p->max_loras)
+		text = pl_arena_printf(a, "%slora_config: {max_loras: %u, max_lora_rank: %u}\\n", text, p->max_loras,
+		                       p->max_lora_rank ? p->max_lora_rank : 64);
 	return text;
 }
 
 static bool needs_yaml(const struct pl_params *p)
 {
-	return p->block_size || p->max_total_tokens || p->prefix_caching_off || p->enforce_eager || p->draft.mtp;
+	return p->block_size || p->max_total_tokens || p->prefix_caching_off || p->enforce_eager || p->draft.mtp ||
+	       p->draft.model || p->n_max_attention_window || p->kv_offload_bytes || p->max_loras;
 }
 
 static void put_flags(struct sv_words *w, const struct pl_params *p)
@@ -306,6 +312,8 @@ static void put_flags(struct sv_words *w, const struct pl_params *p)
 	}
 	if (p->dp_attention)
 		sv_put(w, "--enable_attention_dp");
+	if (p->max_beam_width > 1)
+		sv_put_u64(w, "--max_beam_width", p->max_beam_width);
 }
 
 static int command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,

@@ -179,6 +179,88 @@ static void states_are_kept_for_the_whole_batch(void **state)
 	pl_arena_free(r.a);
 }
 
+/* gpt-oss: 12 layers of 128 tokens and 12 of all, 2048 bytes each a token, share the pool by halves. */
+static void windows_get_equal_parts_of_the_pool(void **state)
+{
+	(void)state;
+	static const uint32_t pattern[] = {128, 131072};
+	struct rig r;
+	rig_init(&r, "openai/gpt-oss-20b", NULL, "h100-sxm");
+	lay_out(&r);
+	uint64_t all = r.l.devices[0].kv_bytes;
+	assert_int_equal(r.l.kv_bytes_per_token, 24 * 2048);
+	r.p.max_attention_window = pattern;
+	r.p.n_max_attention_window = 2;
+	lay_out(&r);
+	assert_int_equal(r.l.kv_bytes_per_token, 12 * 2048);
+	assert_true(r.l.devices[0].kv_bytes <= all + 24 * 2048 * 32 && r.l.devices[0].kv_bytes + 24 * 2048 * 32 > all);
+	assert_int_equal(r.l.kv_cache_tokens.value, all / 2 / (12 * 2048) / 32 * 32);
+	/* a sequence takes 5 blocks of the windows' pool: 8192 tokens of the other are what runs out */
+	r.p.n_seq = (uint32_t)(r.l.kv_cache_tokens.value / 8192);
+	lay_out(&r);
+	assert_true(r.l.fits);
+	r.p.n_seq++;
+	lay_out(&r);
+	assert_false(r.l.fits);
+	/* of 256 tokens, the windows' pool: each takes 5 blocks of it and 8 of the other, with equal blocks in both */
+	r.p.n_ctx_tokens = 256;
+	r.p.n_seq = 1;
+	lay_out(&r);
+	assert_true(r.l.fits);
+	pl_arena_free(r.a);
+}
+
+static void a_draft_is_cached_beside_the_target(void **state)
+{
+	(void)state;
+	struct rig r;
+	rig_init(&r, "deepseek-ai/DeepSeek-R1", NULL, "8x b200");
+	r.p.tensor_parallel = 8;
+	r.p.expert_parallel = true;
+	lay_out(&r);
+	uint64_t weights = r.l.devices[0].model_bytes;
+	r.p.draft.mtp = true;
+	r.p.draft.n_max = 3; /* one layer is loaded and runs three times, each with a cache of its own */
+	lay_out(&r);
+	assert_int_equal(r.l.kv_bytes_per_token, 64ull * 576 * 2 * 8);
+	assert_true(r.l.devices[0].model_bytes > weights);
+	pl_arena_free(r.a);
+}
+
+/* Qwen3-8B: in + out of q, o 8192, of k, v 5120, of gate, up, down 16384. Slots of 5120: 4 × 2 + 3 × 4, less 2 for k and v: 18 a layer.
+ * Wanted 16 × 2 × 36 × 7 modules × 4 slots; pages of 8 × 18 × 36. */
+static void adapters_are_paged(void **state)
+{
+	(void)state;
+	struct rig r;
+	rig_init(&r, "Qwen/Qwen3-8B", NULL, "h100-sxm");
+	lay_out(&r);
+	uint64_t none = r.l.devices[0].overhead_bytes, host = r.l.host.use.overhead_bytes;
+	r.p.max_loras = 2;
+	r.p.max_lora_rank = 16;
+	lay_out(&r);
+	uint64_t wanted = 16ull * 2 * 36 * 7 * 4, page = 8ull * 18 * 36, pool = (wanted + page - 1) / page * page * 5120 * 2;
+	assert_int_equal(r.l.devices[0].overhead_bytes - none, pool);
+	assert_int_equal(r.l.host.use.overhead_bytes - host, pool);
+	pl_arena_free(r.a);
+}
+
+static void beams_are_sequences(void **state)
+{
+	(void)state;
+	struct rig r;
+	rig_init(&r, "Qwen/Qwen3-8B", NULL, "h100-sxm");
+	lay_out(&r);
+	r.p.n_seq = (uint32_t)(r.l.kv_cache_tokens.value / 8192 / 4);
+	r.p.max_beam_width = 4;
+	lay_out(&r);
+	assert_true(r.l.fits);
+	r.p.n_seq++;
+	lay_out(&r);
+	assert_false(r.l.fits);
+	pl_arena_free(r.a);
+}
+
 static void one_rank_is_none_and_more_memory_is_never_fewer_tokens(void **state)
 {
 	(void)state;
@@ -252,6 +334,10 @@ int main(void)
 	    cmocka_unit_test(attention_groups_split_a_latent_cache),
 	    cmocka_unit_test(layers_left_over_go_to_the_first_stages),
 	    cmocka_unit_test(states_are_kept_for_the_whole_batch),
+	    cmocka_unit_test(windows_get_equal_parts_of_the_pool),
+	    cmocka_unit_test(a_draft_is_cached_beside_the_target),
+	    cmocka_unit_test(adapters_are_paged),
+	    cmocka_unit_test(beams_are_sequences),
 	    cmocka_unit_test(one_rank_is_none_and_more_memory_is_never_fewer_tokens),
 	    cmocka_unit_test(the_launch_line_repeats_what_was_planned),
 	    cmocka_unit_test(what_it_does_not_run_is_said),

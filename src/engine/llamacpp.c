@@ -320,6 +320,22 @@ static uint64_t bytes_per_token(const struct ll_job *j)
 	return j->ctx.n_ctx ? sum / j->ctx.n_ctx : 0;
 }
 
+/* It grows as prompts come, so it is no part of what has to fit. */
+static void note_prompt_cache(const struct ll_job *j, struct pl_layout *out)
+{
+	uint64_t most = j->p->cache_ram_bytes, rest = pl_sat_sub(j->hw->ram_bytes.value, out->host.rest_bytes);
+	if (!most || j->p->program != PL_LLAMA_SERVER || !j->hw->ram_bytes.known || most <= rest)
+		return;
+	if (most == UINT64_MAX)
+		pl_note_add(j->a, &out->notes, PL_NOTE_WARNING,
+		            "llama-server's cache of prompts grows without a limit (--cache-ram), beside the plan the RAM has %llu MiB",
+		            (unsigned long long)(rest / MIB));
+	else
+		pl_note_add(j->a, &out->notes, PL_NOTE_WARNING,
+		            "llama-server's cache of prompts may grow to %llu MiB (--cache-ram), beside the plan the RAM has %llu MiB",
+		            (unsigned long long)(most / MIB), (unsigned long long)(rest / MIB));
+}
+
 static void add_notes(const struct ll_job *j, struct pl_layout *out)
 {
 	struct pl_arena *a = j->a;
@@ -344,6 +360,7 @@ static void add_notes(const struct ll_job *j, struct pl_layout *out)
 	if (j->has_mtp && !j->n_mtp)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "llama.cpp loads the next-token-prediction layers only for speculative decoding: they are not counted");
+	note_prompt_cache(j, out);
 	if (j->hw->n_nodes > 1)
 		pl_note_add(a, &out->notes, PL_NOTE_WARNING, "llama.cpp runs on one host: only the devices of the first are used");
 	if (!j->hw->ram_bytes.known)

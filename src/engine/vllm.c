@@ -89,6 +89,13 @@ static void answer_rank(const struct vl_job *j, const struct vl_answer *x, uint3
 		u->overhead_bytes = pl_sat_sub(u->overhead_bytes, pl_use_total_bytes(u) - u->total_bytes);
 }
 
+/* Processed images, once in the API process and once in each engine (config/multimodal.py, mm_processor_cache_gb: 4 GiB). */
+static uint64_t image_cache(const struct vl_job *j, const struct vl_answer *x)
+{
+	uint64_t one = j->p->mm_cache_bytes == UINT64_MAX ? UINT64_C(4) << 30 : j->p->mm_cache_bytes;
+	return j->m->n_params_vision && !j->p->language_model_only ? pl_sat_mul(one, 1 + (uint64_t)x->place.dp) : 0;
+}
+
 static void answer_host(const struct vl_job *j, const struct vl_answer *x, struct pl_layout *out)
 {
 	struct pl_host_use *h = &out->host;
@@ -97,7 +104,9 @@ static void answer_host(const struct vl_job *j, const struct vl_answer *x, struc
 	h->use.total_bytes = j->hw->ram_bytes.known ? j->hw->ram_bytes.value : 0;
 	for (uint32_t r = 0; r < x->place.n_ranks; r++)
 		h->use.model_bytes = pl_sat_add(h->use.model_bytes, x->rank[r].offload_bytes);
+	h->use.kv_bytes = j->p->kv_offload_bytes; /* of all ranks together (--kv-offloading-size) */
 	h->use.overhead_bytes = pl_sat_add(workers / (j->hw->n_nodes ? j->hw->n_nodes : 1), SERVER_BYTES);
+	h->use.overhead_bytes = pl_sat_add(h->use.overhead_bytes, image_cache(j, x));
 	h->rest_bytes = pl_use_total_bytes(&h->use);
 	for (uint32_t i = 0; i < j->m->n_tensors; i++)
 		largest = pl_max_u64(largest, j->m->tensors[i].bytes);
@@ -140,6 +149,9 @@ static void add_notes(const struct vl_job *j, const struct vl_answer *x, struct 
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "planned for vLLM %s and its V0 engine with xFormers: for compute capability %.1f, 0.10.2 to 0.19 have Triton's kernels only, later releases none",
 		            j->rules.version_text, j->capability);
+	if (j->p->num_gpu_blocks_override)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the cache has the %u blocks of --num-gpu-blocks-override, whatever is free",
+		            j->p->num_gpu_blocks_override);
 	if (!x->starts && x->blocks_per_request && x->n_blocks)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "vLLM refuses to start: one sequence of %llu tokens takes %llu blocks, the cache has %llu",

@@ -142,6 +142,12 @@ static void align_with_state(struct vl_cache *c)
 	c->block_tokens = (uint32_t)pl_min_u64(pl_sat_mul(c->block_tokens, pl_ceil_div(state, unit)), UINT32_MAX / 2);
 }
 
+/* Ranks that a sequence's tokens are dealt out to. */
+static uint64_t parts_of(const struct vl_job *j)
+{
+	return j->p->decode_context_parallel > 1 ? j->p->decode_context_parallel : 1;
+}
+
 /* Pages of one request of max_model_len, by kind. */
 static uint64_t pages_of(const struct vl_job *j, const struct vl_type *t, uint64_t block, uint32_t mnbt)
 {
@@ -155,7 +161,7 @@ static uint64_t pages_of(const struct vl_job *j, const struct vl_type *t, uint64
 	case VL_FULL:
 		break;
 	}
-	return pl_ceil_div(len, block);
+	return pl_ceil_div(pl_ceil_div(len, parts_of(j)), block);
 }
 
 static uint64_t page_of(const struct vl_cache *c, const struct vl_type *t)
@@ -237,7 +243,7 @@ uint64_t vl_cache_tokens(const struct vl_job *j, const struct vl_cache *c, uint6
 		return 0;
 	if (j->rules.tokens_by_concurrency)
 		return (uint64_t)(vl_cache_concurrency(c, n_blocks) * (double)j->max_model_len);
-	return pl_sat_mul(n_blocks / c->n_groups, c->block_tokens);
+	return pl_sat_mul(n_blocks / c->n_groups, pl_sat_mul(c->block_tokens, parts_of(j)));
 }
 
 /* What one more token of one sequence takes on all ranks of one replica, once windows are full. */
@@ -255,5 +261,5 @@ uint64_t vl_token_bytes(const struct vl_job *j, uint32_t tp)
 			continue;
 		sum = pl_sat_add(sum, pl_sat_mul(tp, token_bytes(j, l, tp)));
 	}
-	return sum;
+	return sum / parts_of(j);
 }

@@ -248,6 +248,18 @@ static void put_memory(struct words *w, const struct pl_params *p)
 		put(w, "--cpu-offload-gb");
 		put(w, pl_arena_printf(w->a, "%g", (double)p->cpu_offload_bytes / (double)(UINT64_C(1) << 30)));
 	}
+	if (p->num_gpu_blocks_override)
+		put_u64(w, "--num-gpu-blocks-override", p->num_gpu_blocks_override);
+	if (p->kv_offload_bytes) {
+		put(w, "--kv-offloading-size");
+		put(w, pl_arena_printf(w->a, "%g", (double)p->kv_offload_bytes / (double)(UINT64_C(1) << 30)));
+	}
+	if (p->mm_cache_bytes != UINT64_MAX) {
+		put(w, "--mm-processor-cache-gb");
+		put(w, pl_arena_printf(w->a, "%g", (double)p->mm_cache_bytes / (double)(UINT64_C(1) << 30)));
+	}
+	if (p->decode_context_parallel > 1)
+		put_u64(w, "--decode-context-parallel-size", p->decode_context_parallel);
 	if (p->enforce_eager)
 		put(w, "--enforce-eager");
 	if (p->prefix_caching_off)

@@ -155,10 +155,19 @@ static void judge_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
 	uint64_t one = pl_sat_mul(k->cache.blocks_per_request, k->cache.block_bytes);
 	uint64_t all = pl_min_u64(pl_sat_mul(one, vl_sequences(j, x)), INT64_MAX / 2);
 	uint64_t blocks = k->cache.block_bytes && k->available_bytes > 0 ? (uint64_t)k->available_bytes / k->cache.block_bytes : 0;
+	if (j->p->num_gpu_blocks_override && blocks > j->p->num_gpu_blocks_override) /* more than is free fails when it is allocated */
+		blocks = j->p->num_gpu_blocks_override;
 	if (k->cache.block_bytes)
 		x->n_blocks = pl_min_u64(x->n_blocks, blocks);
 	x->starts &= k->available_bytes >= 0 && (uint64_t)k->available_bytes >= pl_min_u64(one, INT64_MAX / 2);
 	int64_t lacks = (int64_t)all - k->available_bytes;
+	if (j->p->num_gpu_blocks_override && k->cache.block_bytes) {
+		uint64_t stated = pl_min_u64(pl_sat_mul(j->p->num_gpu_blocks_override, k->cache.block_bytes), INT64_MAX / 2);
+		int64_t over = (int64_t)stated - k->available_bytes, under = (int64_t)all - (int64_t)stated;
+		x->starts &= over <= 0 && stated >= pl_min_u64(one, INT64_MAX / 2);
+		lacks = lacks > over ? lacks : over;
+		lacks = lacks > under ? lacks : under;
+	}
 	if (lacks > 0 && (uint64_t)lacks > x->missing_bytes) {
 		x->missing_bytes = (uint64_t)lacks;
 		x->worst = r;
@@ -292,6 +301,22 @@ static bool has_experts(const struct pl_model *m)
 	return false;
 }
 
+/* Ranks that hold the same heads may each keep a part of the tokens instead (config/parallel.py, decode_context_parallel_size; one
+ * group of caches: v1/core/kv_cache_utils.py). Their number must be stated with the tensor parallel one's. */
+static bool splits_context(const struct vl_job *j, uint32_t tp)
+{
+	uint32_t dcp = j->p->decode_context_parallel;
+	if (!tp || tp % dcp || !j->rules.v1)
+		return false;
+	for (uint32_t i = 0; i < j->m->n_layers; i++) {
+		const struct pl_layer *l = &j->m->layers[i];
+		uint32_t heads = l->attn == PL_ATTN_MLA ? 1 : l->n_head_kv;
+		if (l->rec != PL_REC_NONE || l->window_tokens || (heads && tp / heads < dcp))
+			return false;
+	}
+	return true;
+}
+
 static int check_asked(const struct vl_job *j, struct pl_err *err)
 {
 	const struct pl_params *p = j->p;
@@ -304,6 +329,12 @@ static int check_asked(const struct vl_job *j, struct pl_err *err)
 		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel",
 		               "%u ranks cut a matrix of %s where its kernels cannot: widths must be whole multiples of %u%s", p->tensor_parallel,
 		               j->m->name, width_unit(j), has_experts(j->m) && !p->expert_parallel ? pl_tr(" (or deal whole experts: --expert-parallel)") : "");
+	if (p->prefill_context_parallel > 1)
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "--prefill-context-parallel-size", "vLLM's memory under it is not modelled");
+	if (p->decode_context_parallel > 1 && !splits_context(j, p->tensor_parallel))
+		return pl_fail(err, PL_ERR_RANGE, "--decode-context-parallel-size",
+		               "%u ranks cannot share a sequence: that many of --tensor-parallel must hold the same heads, and all layers be of one kind",
+		               p->decode_context_parallel);
 	if (p->pipeline_parallel > j->m->n_layers)
 		return pl_fail(err, PL_ERR_RANGE, "--pipeline-parallel", "%u stages asked of %u layers", p->pipeline_parallel,
 		               j->m->n_layers);

@@ -227,7 +227,7 @@ static void a_draft_is_cached_beside_the_target(void **state)
 	pl_arena_free(r.a);
 }
 
-/* Qwen3-8B: in + out of q, o 8192, of k, v 5120, of gate, up, down 16384. Slots of 5120: 4 × 2 + 3 × 4, less 2 for k and v: 18 a layer.
+/* Qwen3-8B: in + out of q, o 8192, of k, v 5120, of gate, up, down 16384. Slots of 5120: 2 + 1 + 1 + 2 + 3 × 4 = 18 a layer.
  * Wanted 16 × 2 × 36 × 7 modules × 4 slots; pages of 8 × 18 × 36. */
 static void adapters_are_paged(void **state)
 {

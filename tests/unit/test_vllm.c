@@ -502,9 +502,75 @@ static void impossible_requests_are_named(void **state)
 	pl_arena_free(a);
 }
 
+static void stated_blocks_and_what_is_kept_in_ram(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_model *m = load(a, "Qwen/Qwen3-8B", NULL);
+	struct pl_params p = params(8192);
+	struct pl_layout l = lay(a, m, "h100-sxm", &p);
+	uint64_t ram = pl_use_total_bytes(&l.host.use);
+	assert_true(l.num_gpu_blocks.value > 1024);
+	p = params(8192);
+	p.num_gpu_blocks_override = 1024; /* of 16 tokens: two sequences of 8192 */
+	p.kv_offload_bytes = 7000000000;
+	p.n_seq = 2;
+	l = lay(a, m, "h100-sxm", &p);
+	assert_int_equal(l.num_gpu_blocks.value, 1024);
+	assert_int_equal(l.devices[0].kv_bytes, 1024ull * 16 * 147456);
+	assert_int_equal(pl_use_total_bytes(&l.host.use), ram + 7000000000);
+	assert_true(l.fits);
+	p.n_seq = 3;
+	l = lay(a, m, "h100-sxm", &p);
+	assert_false(l.fits);
+	p.n_seq = 1;
+	p.num_gpu_blocks_override = 100000; /* 236 GB */
+	l = lay(a, m, "h100-sxm", &p);
+	assert_false(l.fits);
+	/* images: 4 GiB in the API process and in the engine, none if told so */
+	m = load(a, "Qwen/Qwen2.5-VL-7B-Instruct", NULL);
+	p = params(8192);
+	l = lay(a, m, "h100-sxm", &p);
+	ram = pl_use_total_bytes(&l.host.use);
+	p.mm_cache_bytes = 0;
+	l = lay(a, m, "h100-sxm", &p);
+	assert_int_equal(ram - pl_use_total_bytes(&l.host.use), UINT64_C(8) << 30);
+	pl_arena_free(a);
+}
+
+static void ranks_with_the_same_heads_share_a_sequence(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	struct pl_err err = {0};
+	struct pl_layout l;
+	const struct pl_model *m = load(a, "deepseek-ai/DeepSeek-V3", NULL);
+	struct pl_params p = params(8192);
+	p.tensor_parallel = 8;
+	p.enforce_eager = true;
+	l = lay(a, m, "8x h200-sxm", &p);
+	uint64_t tokens = l.kv_cache_tokens.value, rate = l.kv_bytes_per_token;
+	p = params(8192);
+	p.tensor_parallel = p.decode_context_parallel = 8; /* one latent row a token: eight times the tokens */
+	p.enforce_eager = true;
+	l = lay(a, m, "8x h200-sxm", &p);
+	assert_int_equal(l.kv_cache_tokens.value, 8 * tokens);
+	assert_int_equal(l.kv_bytes_per_token, rate / 8);
+	/* 8 heads of keys on 8 ranks are not repeated */
+	m = load(a, "Qwen/Qwen3-8B", NULL);
+	p = params(8192);
+	p.tensor_parallel = 8;
+	p.decode_context_parallel = 2;
+	assert_true(vllm()->layout(a, m, machine(a, "8x h200-sxm"), &p, &l, &err) < 0);
+	assert_int_equal(err.code, PL_ERR_RANGE);
+	pl_arena_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(stated_blocks_and_what_is_kept_in_ram),
+	    cmocka_unit_test(ranks_with_the_same_heads_share_a_sequence),
 	    cmocka_unit_test(one_rank_holds_the_model),
 	    cmocka_unit_test(shards_of_llama_by_hand),
 	    cmocka_unit_test(shards_sum_to_the_whole_and_what_is_repeated),

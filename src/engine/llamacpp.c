@@ -311,7 +311,7 @@ static void answer_devices(const struct ll_job *j, const struct ll_sum *s, struc
 static uint64_t bytes_per_token(const struct ll_job *j)
 {
 	uint64_t sum = 0;
-	for (uint32_t i = 0; i < j->m->n_layers && j->ctx.n_ctx; i++) {
+	for (uint32_t i = 0; i < j->n_all && j->ctx.n_ctx; i++) {
 		const struct pl_layer *l = &j->m->layers[i];
 		bool grows = !l->window_tokens || j->ctx.n_cells_swa == j->ctx.n_cells;
 		if (grows)
@@ -336,7 +336,7 @@ static void note_prompt_cache(const struct ll_job *j, struct pl_layout *out)
 		            (unsigned long long)(most / MIB), (unsigned long long)(rest / MIB));
 }
 
-static void add_notes(const struct ll_job *j, struct pl_layout *out)
+static void add_notes(const struct ll_job *j, const struct ll_sum *s, struct pl_layout *out)
 {
 	struct pl_arena *a = j->a;
 	bool unknown = false;
@@ -345,6 +345,9 @@ static void add_notes(const struct ll_job *j, struct pl_layout *out)
 	if (unknown)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "the maker of the card is not known: 320 MiB are assumed for its driver context");
+	if (s->n_nodes > s->n_nodes_max)
+		pl_note_add(a, &out->notes, PL_NOTE_WARNING, "llama.cpp stops while it starts: its graph has %llu parts and room is made for %llu; a cache of f16 has fewer",
+		            (unsigned long long)s->n_nodes, (unsigned long long)s->n_nodes_max);
 	if (j->fit_end == LL_FIT_CONTEXT)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "-fit makes the context %llu tokens long, so that %llu MiB stay free",
 		            (unsigned long long)j->ctx.n_ctx, (unsigned long long)((j->p->fit_target_bytes ? j->p->fit_target_bytes : 1024 * MIB) / MIB));
@@ -352,7 +355,10 @@ static void add_notes(const struct ll_job *j, struct pl_layout *out)
 		pl_note_add(a, &out->notes, PL_NOTE_WARNING, "-fit gives up where layers, shares or patterns are set: the engine loads as asked, too large or not");
 	if (j->idle_override)
 		pl_note_add(a, &out->notes, PL_NOTE_WARNING, "no tensor's name matches '%s': llama.cpp says nothing and goes on", j->idle_override);
-	if (j->extra.tower)
+	if (j->extra.tower_measured)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the tower of --mmproj is counted as it starts, for a picture of %llu patches: larger ones take more in proportion",
+		            (unsigned long long)j->extra.tower_patches);
+	else if (j->extra.tower)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the tower of --mmproj is counted by its weights; what it computes with depends on the pictures it is shown");
 	if (j->has_vision && !j->p->mmproj)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
@@ -399,7 +405,7 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	judge(&job, &sum, &out);
 	out.kv_bytes_per_token = bytes_per_token(&job);
 	out.n_ctx_tokens = job.ctx.n_ctx / (resolved.kv_unified ? job.ctx.n_seq : job.ctx.n_stream);
-	add_notes(&job, &out);
+	add_notes(&job, &sum, &out);
 	if (resolved.engine_fit) {
 		ll_fit_overrides(a, &job, &place, &resolved);
 		resolved.n_ctx_tokens = resolved.kv_unified ? job.ctx.n_ctx / job.ctx.n_seq : job.ctx.n_ctx_seq;

@@ -72,7 +72,8 @@ enum ll_fit_end { LL_FIT_AS_ASKED = 0, LL_FIT_CONTEXT /* shortened */, LL_FIT_PL
 /* Drafts and towers. */
 struct ll_extra {
 	struct pl_use dev[PL_MAX_DEVICES], host;
-	bool tower;
+	bool tower, tower_measured;
+	uint64_t tower_patches; /* of the picture it warms up with */
 };
 
 /* Builds from which a rule holds. Between a log that shows the old rule and one that shows the new one, the later is taken:
@@ -144,6 +145,8 @@ struct ll_sum {
 	bool pipeline, full_offload;
 	uint64_t output_buffer_bytes;
 	bool failed;             /* working memory ran out: a closed form stands in */
+	uint64_t n_tensors;      /* the engine's own count of weights: a copy of one in another buffer is one more */
+	uint64_t n_nodes, n_nodes_max; /* of the whole graph, and what the engine makes room for; 0: not built whole */
 	uint64_t repacked_bytes; /* of host.model_bytes: allocated, not mapped */
 };
 
@@ -170,6 +173,8 @@ const char *ll_buffer_prefix(const struct ll_device *d);
 /* Another context, counted over all sequences. */
 /* Lays out what is loaded beside the model, before the model is placed; adds it to an answer. */
 int ll_extra(struct ll_job *j, struct pl_err *err);
+/* The compute buffers of a tower on home (a position in job->dev, -1 the host), by device and the host last; false: not known. */
+bool ll_tower(const struct ll_job *j, const struct pl_model *m, int16_t home, uint64_t *ret_peaks, uint64_t *ret_patches);
 void ll_extra_add(const struct ll_job *j, struct ll_sum *sum);
 void ll_set_context(struct ll_job *j, uint64_t n_ctx_total);
 /* RAM the process needs once loaded, devices that share it counted; and whether the machine has it (unknown: yes). */

@@ -1,4 +1,6 @@
 /* Compute buffers: the emulated peak of one micro batch; closed forms where the step of a model is not known. */
+#include <string.h>
+
 #include "base/checked.h"
 #include "engine/llamacpp_build.h"
 
@@ -42,12 +44,44 @@ static void by_closed_form(const struct ll_job *j, struct ll_sum *s)
 
 static const uint64_t SCRATCH_BYTES = 1024ull * 1024 * 1024;
 
+/* What llama.cpp makes room for in a graph (src/llama-context.cpp graph_max_nodes), by architecture. */
+static uint64_t max_nodes(const struct ll_job *j, uint64_t n_tensors, uint64_t n_tokens)
+{
+	static const char *const many[] = {"qwen3next", "kimi-linear", "bailingmoe3", "qwen35", "qwen35moe", "qwen4exp",
+	                                   "deepseek4", "nanbeige", "minimax-01", "minimax-m3", "hy-v4"};
+	const char *arch = j->m->arch ? j->m->arch : "";
+	if (!strcmp(arch, "kimi-k3") || !strcmp(arch, "glm5-next"))
+		return pl_max_u64(pl_sat_mul(n_tokens, 160), pl_sat_mul(64, n_tensors));
+	for (size_t i = 0; i < sizeof many / sizeof *many; i++)
+		if (!strcmp(arch, many[i]))
+			return pl_max_u64(pl_sat_mul(n_tokens, 40), pl_sat_mul(32, n_tensors));
+	return pl_max_u64(1024, pl_sat_mul(8, n_tensors));
+}
+
+/* Nodes have a list of that length; nodes and leaves together a table of the next prime after a power of two, which aborts when
+ * it is full (ggml.c ggml_hash_size, ggml-impl.h ggml_hash_find_or_insert, ggml-backend.cpp ggml_backend_sched_new). */
+static void compare_room(const struct lg *g, const struct ll_job *j, struct ll_sum *s, uint64_t n_tokens)
+{
+	static const uint32_t primes[] = {1031, 2053, 4099, 8209, 16411, 32771, 65537, 131101, 262147, 524309, 1048583};
+	uint64_t room = max_nodes(j, s->n_tensors, n_tokens), table = room | 1;
+	for (size_t i = sizeof primes / sizeof *primes; i-- > 0;)
+		if (primes[i] >= room)
+			table = primes[i];
+	bool list = g->n_nodes > room;
+	s->n_nodes = list ? g->n_nodes : (uint64_t)g->n_nodes + g->n_leafs;
+	s->n_nodes_max = list ? room : table;
+}
+
 static bool emulate(const struct ll_job *j, struct ll_sum *s, struct pl_arena *scratch, uint64_t *peaks)
 {
 	struct lg g = {.a = scratch};
 	uint64_t n_tokens = pl_min_u64(j->ctx.n_ctx, j->ctx.n_ubatch), n_outputs = pl_min_u64(n_tokens, j->ctx.n_outputs);
 	n_tokens = pl_round_up(n_tokens, j->ctx.n_seq);
-	return ll_graph_build(&g, j, s, n_tokens, n_outputs) && ll_schedule(&g, j, s, peaks);
+	if (!ll_graph_build(&g, j, s, n_tokens, n_outputs))
+		return false;
+	if (j->whole_graph && !j->drafting)
+		compare_room(&g, j, s, n_tokens);
+	return ll_schedule(&g, j, s, peaks);
 }
 
 static void compute(const struct ll_job *j, struct ll_sum *s)

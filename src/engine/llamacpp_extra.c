@@ -66,7 +66,7 @@ static int draft_model(const struct ll_job *j, struct ll_extra *x, struct pl_err
 	return 0;
 }
 
-/* A tower lies whole on the main device; its activations depend on what it is shown and are not in the file. */
+/* A tower lies whole on the main device, and its activations with it. */
 static void tower(const struct ll_job *j, struct ll_extra *x)
 {
 	const struct pl_model *m = j->p->mmproj;
@@ -77,6 +77,12 @@ static void tower(const struct ll_job *j, struct ll_extra *x)
 	uint32_t main_gpu = j->p->main_gpu < j->n_dev ? j->p->main_gpu : 0;
 	add(gpu ? &x->dev[main_gpu].model_bytes : &x->host.model_bytes, sum);
 	x->tower = true;
+	uint64_t peaks[PL_MAX_DEVICES + 1] = {0};
+	x->tower_measured = ll_tower(j, m, gpu ? (int16_t)main_gpu : (int16_t)LG_CPU, peaks, &x->tower_patches);
+	for (uint32_t d = 0; d < j->n_dev && x->tower_measured; d++)
+		add(&x->dev[d].compute_bytes, peaks[d]);
+	if (x->tower_measured)
+		add(&x->host.compute_bytes, peaks[j->n_dev]);
 }
 
 int ll_extra(struct ll_job *j, struct pl_err *err)

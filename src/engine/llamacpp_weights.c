@@ -236,6 +236,7 @@ int ll_weights(struct ll_job *j, struct pl_err *err)
 
 static void count(const struct ll_job *j, struct ll_sum *s, int16_t home, const struct ll_weight *w, bool repacked)
 {
+	s->n_tensors++;
 	if (home >= 0) {
 		uint64_t *to = &s->dev[home].model_bytes;
 		*to = pl_sat_add(*to, w->bytes[j->dev[home].kind]);

@@ -241,6 +241,34 @@ static void a_draft_model_adds_its_own(void **state)
 	done(&d);
 }
 
+static bool stops(const struct rig *r)
+{
+	bool found = false;
+	for (const struct pl_note *n = r->l.notes; n; n = n->next)
+		found |= n->text && strstr(n->text, "2064") && strstr(n->text, "2053");
+	return found;
+}
+
+/* llama-fit-params of build 11669 reserves 1649 nodes for one sequence with a cache of q8_0, and aborts in ggml-impl.h for four:
+ * 8 nodes for each of 243 tensors make a table of 2053, and the graph has 1729 nodes and 335 leaves. */
+static void a_graph_too_large_for_the_engine_is_said(void **state)
+{
+	struct rig r;
+	(void)state;
+	rig_init(&r, "microsoft--phi-4", "q4_k_m", 0, 0);
+	r.p.n_ctx_tokens = 4096;
+	r.p.type_k = r.p.type_v = PL_DTYPE_Q8_0;
+	lay(&r);
+	assert_false(stops(&r));
+	r.p.n_seq = 4;
+	lay(&r);
+	assert_true(stops(&r));
+	r.p.type_k = r.p.type_v = PL_DTYPE_F16;
+	lay(&r);
+	assert_false(stops(&r));
+	done(&r);
+}
+
 static void nodes_come_depth_first_and_once(void **state)
 {
 	struct lg g = {.a = pl_arena_new(0)};
@@ -284,6 +312,7 @@ int main(void)
 	    cmocka_unit_test(fit_ends_where_the_engines_own_does),
 	    cmocka_unit_test(our_placement_puts_no_less_on_the_card_than_fit),
 	    cmocka_unit_test(a_draft_model_adds_its_own),
+	    cmocka_unit_test(a_graph_too_large_for_the_engine_is_said),
 	    cmocka_unit_test(nodes_come_depth_first_and_once),
 	    cmocka_unit_test(views_keep_the_strides_of_what_they_show),
 	};

@@ -189,6 +189,8 @@ static int finish(struct pl_reader *r)
 		return pl_refuse(r, "%u ranks do not divide into %u attention groups: the program stops here", p->tensor_parallel,
 		                 p->data_parallel);
 	}
+	if (r->own.serve.chunked_off && !p->max_num_batched_tokens) /* server_args.py, max_prefill_tokens */
+		p->max_num_batched_tokens = p->max_prefill_tokens ? p->max_prefill_tokens : 16384;
 	if (r->own.serve.chunked_off)
 		pl_remark(r, PL_NOTE_WARNING, "without chunked prefill a step takes a whole prompt: --max-prefill-tokens says how long one is");
 	return 0;

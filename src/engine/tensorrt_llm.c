@@ -288,6 +288,17 @@ static const char *yaml(struct pl_arena *a, const struct pl_params *p)
 	return text;
 }
 
+/* The draft's name is written into a shell's double quotes and a format: only plain ones go there. */
+static int check_draft_name(const struct pl_params *p, struct pl_err *err)
+{
+	static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/@+:";
+	const char *name = p->draft.model ? p->draft.ref ? p->draft.ref : p->draft.model->name : "";
+	if (name[strspn(name, plain)])
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "speculative_model_dir",
+		               "'%.80s' has signs that a shell reads: name the draft by letters, digits and . _ - / only", name);
+	return 0;
+}
+
 static bool needs_yaml(const struct pl_params *p)
 {
 	return p->block_size || p->max_total_tokens || p->prefix_caching_off || p->enforce_eager || p->draft.mtp ||
@@ -320,8 +331,11 @@ static int command(struct pl_arena *a, const struct pl_model *m, const char *mod
                    const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
 {
 	struct sv_words w = {.a = a, .w = PL_NEW_N(a, const char *, SV_MAX_WORDS)};
+	int rc = check_draft_name(p, err);
 	(void)hw;
 	(void)l;
+	if (rc)
+		return rc;
 	if (!w.w)
 		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
 	if (needs_yaml(p)) { /* the file is made on the fly by the shell that runs the rest */

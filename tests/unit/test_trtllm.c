@@ -245,6 +245,25 @@ static void adapters_are_paged(void **state)
 	pl_arena_free(r.a);
 }
 
+static void a_draft_is_written_where_a_shell_cannot_read_it(void **state)
+{
+	(void)state;
+	struct rig r;
+	struct pl_argv v;
+	rig_init(&r, "Qwen/Qwen3-8B", NULL, "h100-sxm");
+	r.p.draft.model = r.m;
+	r.p.draft.ref = "org/draft-1";
+	r.p.draft.n_max = 4;
+	lay_out(&r);
+	/* the same model twice: twice the cache */
+	assert_int_equal(r.l.kv_bytes_per_token, 2 * 147456);
+	assert_int_equal(r.e->command(r.a, r.m, "Qwen/Qwen3-8B", r.hw, &r.p, &r.l, &v, &r.err), 0);
+	assert_non_null(strstr(v.words[2], "decoding_type: DraftTarget, max_draft_len: 4, speculative_model_dir: 'org/draft-1'"));
+	r.p.draft.ref = "org/$(touch pwn)";
+	assert_true(r.e->command(r.a, r.m, "Qwen/Qwen3-8B", r.hw, &r.p, &r.l, &v, &r.err) < 0);
+	pl_arena_free(r.a);
+}
+
 static void beams_are_sequences(void **state)
 {
 	(void)state;
@@ -337,6 +356,7 @@ int main(void)
 	    cmocka_unit_test(windows_get_equal_parts_of_the_pool),
 	    cmocka_unit_test(a_draft_is_cached_beside_the_target),
 	    cmocka_unit_test(adapters_are_paged),
+	    cmocka_unit_test(a_draft_is_written_where_a_shell_cannot_read_it),
 	    cmocka_unit_test(beams_are_sequences),
 	    cmocka_unit_test(one_rank_is_none_and_more_memory_is_never_fewer_tokens),
 	    cmocka_unit_test(the_launch_line_repeats_what_was_planned),

@@ -57,7 +57,7 @@ static bool add_block(struct pl_arena *a, uint64_t need_bytes)
 	return true;
 }
 
-void *pl_arena_alloc(struct pl_arena *a, uint64_t size_bytes)
+static void *raw(struct pl_arena *a, uint64_t size_bytes)
 {
 	uint64_t need;
 	if (a->failed)
@@ -76,8 +76,13 @@ void *pl_arena_alloc(struct pl_arena *a, uint64_t size_bytes)
 	void *p = a->head->data + a->head->used_bytes;
 	a->head->used_bytes += need;
 	a->used_bytes += need;
-	memset(p, 0, (size_t)need);
 	return p;
+}
+
+void *pl_arena_alloc(struct pl_arena *a, uint64_t size_bytes)
+{
+	void *p = raw(a, size_bytes);
+	return p ? memset(p, 0, (size_t)size_bytes) : NULL;
 }
 
 void *pl_arena_calloc(struct pl_arena *a, uint64_t n, uint64_t size_bytes)
@@ -92,9 +97,16 @@ void *pl_arena_calloc(struct pl_arena *a, uint64_t n, uint64_t size_bytes)
 
 void *pl_arena_grow(struct pl_arena *a, const void *old, uint64_t old_n, uint64_t new_n, uint64_t size_bytes)
 {
-	void *p = pl_arena_calloc(a, new_n, size_bytes);
-	if (p && old_n)
-		memcpy(p, old, (size_t)(old_n * size_bytes));
+	uint64_t total, kept;
+	if (!pl_mul_u64(new_n, size_bytes, &total) || !pl_mul_u64(old_n, size_bytes, &kept) || kept > total) {
+		a->failed = true;
+		return NULL;
+	}
+	unsigned char *p = raw(a, total);
+	if (p && kept)
+		memcpy(p, old, (size_t)kept);
+	if (p)
+		memset(p + kept, 0, (size_t)(total - kept));
 	return p;
 }
 

@@ -200,28 +200,30 @@ int ll_job_init(struct ll_job *j, struct pl_arena *a, const struct pl_model *m, 
 /* Footprint of the process in RAM beside its buffers: 150 MiB (gguf-parser's default). */
 static const uint64_t HOST_FOOTPRINT_BYTES = 150 * 1024 * 1024;
 
-static uint64_t largest_tensor(const struct pl_model *m)
+/* Without a mapping a tensor is read into RAM on its way to a device: through four pinned pieces of 1 MiB to CUDA and HIP, which
+ * copy on their own, else whole (src/llama-model-loader.cpp load_all_data). */
+enum { PINNED_PIECES_BYTES = 4 * 1024 * 1024 };
+
+static uint64_t bytes_on_the_way(const struct ll_job *j, const struct ll_sum *s)
 {
 	uint64_t most = 0;
-	for (uint32_t i = 0; i < m->n_tensors; i++)
-		most = pl_max_u64(most, m->tensors[i].bytes);
+	for (uint32_t i = 0; i < j->m->n_tensors; i++)
+		if (s->home[i] >= 0)
+			most = pl_max_u64(most, j->dev[s->home[i]].cuda ? PINNED_PIECES_BYTES : j->m->tensors[i].bytes);
 	return most;
 }
 
 static void answer_host(const struct ll_job *j, const struct ll_sum *s, struct pl_layout *out)
 {
 	struct pl_host_use *h = &out->host;
-	bool gpu = false;
 	h->use = s->host;
 	h->use.name = pl_tr("host");
 	h->use.total_bytes = j->hw->ram_bytes.known ? j->hw->ram_bytes.value : 0;
 	h->use.overhead_bytes = pl_sat_add(s->output_buffer_bytes, HOST_FOOTPRINT_BYTES);
 	h->mapped_bytes = j->p->no_mmap || j->p->mlock ? 0 : pl_sat_sub(h->use.model_bytes, s->repacked_bytes);
 	h->rest_bytes = h->peak_load_bytes = pl_use_total_bytes(&h->use);
-	for (uint32_t d = 0; d < j->n_dev; d++)
-		gpu |= s->dev[d].model_bytes > 0;
-	if (gpu && j->p->no_mmap) /* a tensor is read into RAM on its way to the device */
-		h->peak_load_bytes = pl_sat_add(h->rest_bytes, largest_tensor(j->m));
+	if (j->p->no_mmap)
+		h->peak_load_bytes = pl_sat_add(h->rest_bytes, bytes_on_the_way(j, s));
 }
 
 /* Bytes that live in the host's RAM though a device counts them. */

@@ -461,6 +461,27 @@ static void a_tower_computes_on_its_device(void **state)
 	done(&r);
 }
 
+/* A matrix of 64 MiB goes to a CUDA card in four pieces of 1 MiB, to others whole; a mapped file needs neither. */
+static void reading_takes_ram_on_the_way_to_a_card(void **state)
+{
+	struct rig r;
+	(void)state;
+	rig_init(&r);
+	add_gpu(&r, 24 * GIB);
+	lay(&r);
+	assert_int_equal(r.l.host.peak_load_bytes, r.l.host.rest_bytes);
+	r.p.no_mmap = true;
+	lay(&r);
+	assert_int_equal(r.l.host.peak_load_bytes, r.l.host.rest_bytes + 4 * MIB);
+	r.dev[0].vendor = PL_VENDOR_OTHER;
+	lay(&r);
+	assert_int_equal(r.l.host.peak_load_bytes, r.l.host.rest_bytes + 64 * MIB);
+	r.p.n_gpu_layers = 0;
+	lay(&r);
+	assert_int_equal(r.l.host.peak_load_bytes, r.l.host.rest_bytes);
+	done(&r);
+}
+
 static void impossible_requests_are_refused(void **state)
 {
 	struct rig r;
@@ -520,6 +541,7 @@ int main(void)
 	    cmocka_unit_test(a_state_is_kept_for_each_drafted_token),
 	    cmocka_unit_test(quantised_keys_need_whole_heads_for_flash_attention_only),
 	    cmocka_unit_test(a_tower_computes_on_its_device),
+	    cmocka_unit_test(reading_takes_ram_on_the_way_to_a_card),
 	    cmocka_unit_test(impossible_requests_are_refused),
 	    cmocka_unit_test(what_does_not_run_is_said),
 	};

@@ -153,8 +153,8 @@ int main(int argc, char **argv)
 	struct pl_cli cli = {.out = stdout};
 	struct pl_err err = {0};
 	/* A plan tries dozens of layouts in memory of their own: pages given back to the system between them cost more than the trials. */
-	(void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
-	(void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
+	(void)mallopt(M_MMAP_MAX, 0); /* a threshold above 32 MiB is refused, and large graphs have larger arrays */
+	(void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	pl_cli_json_init();
 	(void)setlocale(LC_CTYPE, ""); /* numbers stay in the C locale */
 	choose_language(argc, argv);

@@ -31,7 +31,6 @@ struct entry {
 struct pl_model_index {
 	struct entry *entries;
 	uint32_t n;
-	regex_t cut; /* its memory is the library's and small: it lives as long as the program */
 };
 
 /* Words that say nothing about shapes: tuning, packaging, programs. */
@@ -231,7 +230,11 @@ const struct pl_model_row *pl_model_by_name(const struct pl_model_index *x, cons
 	struct parsed asked;
 	const struct entry *best = NULL;
 	double best_score = 1.5;
-	parse(&x->cut, name, &asked);
+	regex_t cut; /* compiled for each name: an index lives in an arena, which ends without a word */
+	if (regcomp(&cut, noise, REG_EXTENDED | REG_ICASE))
+		return NULL;
+	parse(&cut, name, &asked);
+	regfree(&cut);
 	for (uint32_t i = 0; i < x->n; i++) {
 		const struct entry *e = &x->entries[i];
 		if (!sizes_agree(e, &asked, params_b, exact))
@@ -253,7 +256,8 @@ const struct pl_model_index *pl_model_index_make(struct pl_arena *a, struct pl_e
 	const struct pl_model_row *rows = pl_catalog_models(&n);
 	struct pl_model_index *x = PL_NEW(a, struct pl_model_index);
 	struct entry *entries = PL_NEW_N(a, struct entry, n);
-	bool ok = x && entries && !regcomp(&x->cut, noise, REG_EXTENDED | REG_ICASE);
+	regex_t cut;
+	bool compiled = !regcomp(&cut, noise, REG_EXTENDED | REG_ICASE), ok = x && entries && compiled;
 	for (uint32_t i = 0; i < n && ok; i++) {
 		struct pl_arena *scratch = pl_arena_new(0);
 		const struct pl_model *m = NULL;
@@ -263,11 +267,13 @@ const struct pl_model_index *pl_model_index_make(struct pl_arena *a, struct pl_e
 			*e = (struct entry){.row = &rows[i], .params_b = (double)m->n_params / 1e9, .arch = pl_arena_strdup(a, m->arch),
 			                    .params_mtp_b = (double)(m->n_params + m->n_params_mtp) / 1e9,
 			                    .active_b = (double)m->n_params_active / 1e9};
-			parse(&x->cut, rows[i].id, &e->name);
+			parse(&cut, rows[i].id, &e->name);
 			x->n++;
 		}
 		pl_arena_free(scratch);
 	}
+	if (compiled)
+		regfree(&cut);
 	if (!ok || pl_arena_failed(a)) {
 		(void)pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while reading the catalogue");
 		return NULL;

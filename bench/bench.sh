@@ -10,7 +10,7 @@ mkdir -p "$work"
 
 model() { # name, quantisation, tokens, merges → a sparse file with a true header
 	[ -s "$work/$1-$2.gguf" ] && return
-	"$plimsoll" synth "$1" --quant "$2" --sparse --force -o "$work/plain.gguf" >/dev/null
+	"$plimsoll" synth "$1" --quant "$2" --sparse --no-vocab --force -o "$work/plain.gguf" >/dev/null
 	python3 "$here/grow_vocab.py" "$work/plain.gguf" "$work/$1-$2.gguf" "$3" "$4"
 	rm "$work/plain.gguf"
 }
@@ -18,7 +18,12 @@ model() { # name, quantisation, tokens, merges → a sparse file with a true hea
 measure() { # label, limit, command …
 	label=$1 limit=$2
 	shift 2
-	hyperfine --shell=none --warmup 5 --runs 50 --ignore-failure --export-json "$work/time.json" "$*" >/dev/null 2>&1
+	"$@" >/dev/null || [ $? -eq 1 ] || { echo "bench: $label: the command fails" >&2; exit 1; }
+	quoted=
+	for word in "$@"; do
+		quoted="$quoted '$word'"
+	done
+	hyperfine --shell=none --warmup 5 --runs 50 --ignore-failure --export-json "$work/time.json" "$quoted" >/dev/null 2>&1
 	/usr/bin/time -f %M -o "$work/rss" "$@" >/dev/null || true
 	python3 - "$work/time.json" "$(tail -n 1 "$work/rss")" "$label" "$limit" <<'P'
 import json, sys

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -45,13 +46,19 @@ int pl_file_open(struct pl_loaded *l, const char *path, struct pl_file **ret, st
 	return 0;
 }
 
-/* Room for want bytes; what is there stays. */
-static int reserve(struct pl_file *f, uint64_t want, struct pl_err *err)
+/* Addresses for the longest header at once, and memory only where it is read: growing a block would copy it again and again.
+ * Large pages where the system gives them: most of the time of a long header would be faults of small ones. */
+static int reserve(struct pl_file *f, struct pl_err *err)
 {
-	uint8_t *data = realloc(f->data, (size_t)(want ? want : 1));
-	if (!data)
-		return pl_fail(err, PL_ERR_NOMEM, f->name, "out of memory for a header of %llu bytes", (unsigned long long)want);
-	f->data = data;
+	size_t room = (size_t)pl_max_u64(pl_min_u64(f->total_bytes, PL_MAX_HEADER), 1);
+	if (f->data)
+		return 0;
+	void *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return pl_fail(err, PL_ERR_NOMEM, f->name, "out of memory for a header of %llu bytes", (unsigned long long)room);
+	(void)madvise(p, room, MADV_HUGEPAGE);
+	f->data = p;
+	f->mapped_bytes = room;
 	return 0;
 }
 
@@ -64,7 +71,7 @@ int pl_file_want(struct pl_file *f, uint64_t want, struct pl_err *err)
 		return pl_fail(err, PL_ERR_LIMIT, f->name, "the header is larger than %d MiB", PL_MAX_HEADER >> 20);
 	if (f->fd < 0)
 		return pl_remote_more(f, want, err);
-	int rc = reserve(f, want, err);
+	int rc = reserve(f, err);
 	while (!rc && f->have_bytes < want) {
 		ssize_t n = pread(f->fd, f->data + f->have_bytes, (size_t)(want - f->have_bytes), (off_t)f->have_bytes);
 		if (n < 0 && errno == EINTR)
@@ -97,7 +104,10 @@ void pl_loaded_free(struct pl_loaded *l)
 		next = f->next;
 		if (f->fd >= 0)
 			(void)close(f->fd);
-		free(f->data);
+		if (f->mapped_bytes)
+			(void)munmap(f->data, f->mapped_bytes);
+		else
+			free(f->data);
 		free(f->name);
 		free(f);
 	}

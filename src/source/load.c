@@ -85,7 +85,8 @@ static int parse_gguf(struct loader *x, struct pl_file **files, unsigned n, cons
 	uint64_t want = PL_FIRST_READ;
 	if (!parts)
 		return pl_fail(x->err, PL_ERR_NOMEM, x->ref, "out of memory");
-	for (;; want *= 2) {
+	/* A header with a vocabulary of 128k tokens takes nearly 8 MiB, one without fits the first read; each attempt reads from the start. */
+	for (;; want *= want == PL_FIRST_READ ? 8 : 2) {
 		struct pl_err fault = {0};
 		bool more = false;
 		for (unsigned i = 0; i < n; i++) {

@@ -10,6 +10,7 @@ struct pl_file {
 	int fd;                /* -1: remote */
 	uint8_t *data;         /* the first have_bytes of it */
 	uint64_t have_bytes, total_bytes;
+	size_t mapped_bytes;   /* data is a mapping of this size; 0: from malloc */
 	struct pl_file *next;  /* all files of one pl_loaded */
 };
 

@@ -35,16 +35,13 @@ static bool better(const struct candidate *x, const struct candidate *y)
 	return x->support == PL_SUPPORT_YES && y->support != PL_SUPPORT_YES;
 }
 
-static struct candidate judge(struct pl_arena *a, const struct pl_trial *asked, const struct pl_engine *e)
+static void judge(const struct pl_trial *asked, struct candidate *c)
 {
-	struct candidate c = {.engine = e, .verdict = PL_VERDICT_NO_FIT};
 	struct pl_trial t = *asked;
 	struct pl_outcome o;
-	t.engine = e;
-	c.support = e->supports(a, asked->model, asked->machine, &c.reason);
-	if (c.support != PL_SUPPORT_NO && pl_trial_peek(&t, &o))
-		c.verdict = o.verdict;
-	return c;
+	t.engine = c->engine;
+	if (c->support != PL_SUPPORT_NO && pl_trial_peek(&t, &o))
+		c->verdict = o.verdict;
 }
 
 static const char *why(struct pl_arena *a, const struct candidate *best, const struct candidate *other, bool ggml)
@@ -79,13 +76,20 @@ const struct pl_engine *pl_choose_engine(struct pl_arena *a, const struct pl_tri
 	if (!n)
 		return NULL;
 	bool servers = !ggml && asked->machine->n_devices > 0;
-	struct candidate best = {0}, habit = {0};
-	for (uint32_t k = 0; k < n; k++) {
-		struct candidate c = judge(a, asked, all[turn(k, n, servers)]);
+	struct candidate best = {0}, habit = {0}, *list = PL_NEW_N(a, struct candidate, n);
+	uint32_t n_able = 0;
+	for (uint32_t k = 0; list && k < n; k++) {
+		list[k] = (struct candidate){.engine = all[turn(k, n, servers)], .verdict = PL_VERDICT_NO_FIT};
+		list[k].support = list[k].engine->supports(a, asked->model, asked->machine, &list[k].reason);
+		n_able += list[k].support != PL_SUPPORT_NO;
+	}
+	for (uint32_t k = 0; list && k < n; k++) {
+		if (n_able > 1 || !ggml) /* else there is nothing to weigh */
+			judge(asked, &list[k]);
 		if (!k)
-			habit = c;
-		if (!best.engine || better(&c, &best))
-			best = c;
+			habit = list[k];
+		if (!best.engine || better(&list[k], &best))
+			best = list[k];
 	}
 	if (habit.engine == best.engine)
 		habit.engine = NULL;

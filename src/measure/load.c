@@ -73,6 +73,8 @@ static void on_event(void *user, enum pl_sse_event e)
 {
 	struct request *q = user;
 	double t = now(q->c);
+	if (e == PL_SSE_DONE && isnan(q->first_s) && q->sse.usage_output) /* counted by the server, never shown */
+		q->first_s = q->last_s = t;
 	if (e != PL_SSE_TOKEN)
 		return;
 	if (isnan(q->first_s))
@@ -203,7 +205,7 @@ static enum pl_request_fault fault_of(const struct request *q, CURLcode code, lo
 		return PL_REQUEST_GARBAGE;
 	if (!q->sse.done)
 		return PL_REQUEST_BROKEN;
-	return q->sse.n_tokens ? PL_REQUEST_OK : PL_REQUEST_EMPTY;
+	return q->sse.n_tokens || q->sse.usage_output ? PL_REQUEST_OK : PL_REQUEST_EMPTY;
 }
 
 static void keep_times(struct client *c, const struct request *q, enum pl_request_fault fault, long status)

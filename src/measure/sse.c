@@ -14,6 +14,8 @@ void pl_sse_release(struct pl_sse *s)
 	s->len = s->cap = 0;
 }
 
+/* A token may have no text of its own: a piece of a character, or one that is not shown. Completions send it all the same,
+ * chats do not; their first event says the role. */
 static bool has_text(const json_t *choice)
 {
 	static const char *const keys[] = {"content", "reasoning_content", "reasoning", "text"};
@@ -22,6 +24,8 @@ static bool has_text(const json_t *choice)
 		if (json_string_length(json_object_get(delta ? delta : choice, keys[i])))
 			return true;
 	}
+	if (!delta && json_is_string(json_object_get(choice, "text")))
+		return json_is_null(json_object_get(choice, "finish_reason"));
 	return json_array_size(json_object_get(delta, "tool_calls")) > 0;
 }
 

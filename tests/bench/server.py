@@ -38,7 +38,7 @@ async def answer(w, how, body):
             return
         if how != "endless":
             await asyncio.sleep(30 if how == "drip" else PER_TOKEN_S)
-    await chunk(w, event("", {"prompt_tokens": n_words * 5 // 4, "completion_tokens": n}))
+    await chunk(w, event("", {"prompt_tokens": n_words * 5 // 4, "completion_tokens": 0 if how == "empty" else n}))
     await chunk(w, b"data: [DONE]\n\n")
     await chunk(w, b"")
 

@@ -12,6 +12,7 @@ DATA, OUT = sys.argv[1:]
 GRIDS = ["gemm", "decode_attention", "prefill_attention", "prefill_attention_64", "decode_mla", "prefill_mla"]
 TYPES = ["bf16", "fp8", "fp8_block", "nvfp4", "int4_wo", "int8_wo", "int8", "mxfp4", "mxfp4_fp8"]
 ENGINES = ["vllm", "sglang", "trtllm"]
+POWER = ["memory", "decode_attention", "prefill_attention", "matrix_16", "matrix_8", "matrix_4", "experts"]
 OPS = ["all_reduce_graph", "all_reduce", "all_gather", "reduce_scatter", "alltoall"]
 
 
@@ -84,6 +85,24 @@ def messages(out, systems):
         sys.exit("collectives.csv: speed/kernels.h expects microseconds at 512, 2048 … 2 GiB")
 
 
+def power(out, systems):
+    """Shares of the board power; "all" and "gddr" are for cards nobody measured."""
+    header, table = rows("power")
+    at = [float(h.rsplit("_", 1)[1]) for h in header[3:]]
+    if at != sorted(at) or at[0] != 0 or at[-1] != 1 or len(at) != 10:
+        sys.exit("power.csv: speed/kernels.h expects ten utilisations from 0 to 1")
+    out.write(f"static const float power_at[] = {{{', '.join(number(v) for v in at)}}};\n")
+    out.write("static const struct pl_kernel_power power[] = {\n")
+    other = {"all": "PL_POWER_ANY", "gddr": "PL_POWER_GDDR"}
+    for r in table:
+        if any(not 0 < float(v) <= 1 for v in r[3:]):
+            sys.exit(f"power.csv: {r[0]} {r[1]}: a share is not within 0 and 1")
+        out.write(f"\t{{{other.get(r[0]) or systems[r[0]]}, {POWER.index(r[1])}, {{{', '.join(number(float(v)) for v in r[3:])}}}}},\n")
+    out.write("};\n")
+    if sorted(r[1] for r in table if r[0] == "all") != sorted(POWER):
+        sys.exit("power.csv: a cause has no row of all systems")
+
+
 def main():
     header, table = rows("systems")
     systems = {row[0]: i for i, row in enumerate(table)}
@@ -97,9 +116,10 @@ def main():
         grids(out, systems)
         experts(out, systems)
         messages(out, systems)
-        out.write("static const struct pl_kernel_tables tables = {systems, grids, experts, messages,\n"
+        power(out, systems)
+        out.write("static const struct pl_kernel_tables tables = {systems, grids, experts, messages, power, power_at,\n"
                   "\tsizeof systems / sizeof *systems, sizeof grids / sizeof *grids, sizeof experts / sizeof *experts,\n"
-                  "\tsizeof messages / sizeof *messages};\n"
+                  "\tsizeof messages / sizeof *messages, sizeof power / sizeof *power};\n"
                   "const struct pl_kernel_tables *pl_kernel_tables(void)\n{\n\treturn &tables;\n}\n")
 
 

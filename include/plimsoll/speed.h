@@ -136,14 +136,23 @@ struct pl_load_answer {
 	double peak_host_bytes; /* most RAM on the way; NAN unknown */
 };
 
+/* Where the watts of a step go, mean over its time and over all GPUs: clocks up but nothing to do (launches, messages, turns
+ * of other devices), reading memory, arithmetic. */
+struct pl_power_parts {
+	double waiting_w, memory_w, arithmetic_w;
+};
+
 struct pl_speed_answer {
 	struct pl_estimate ttft_s;               /* first token of a prompt of prompt_tokens at depth_tokens, one sequence */
 	struct pl_estimate prefill_tok_s;
 	struct pl_estimate decode_tok_s;         /* one sequence, empty cache */
 	struct pl_estimate decode_at_depth_tok_s; /* one sequence at depth_tokens */
 	struct pl_estimate aggregate_tok_s;      /* all of concurrency together at depth_tokens */
-	struct pl_estimate decode_w, prefill_w, idle_w; /* power of all GPUs and the CPU's share */
+	struct pl_estimate decode_w, prefill_w, idle_w; /* power of all GPUs; hosts are not counted */
 	struct pl_estimate tokens_per_joule;     /* decode at concurrency */
+	struct pl_estimate prefill_tokens_per_joule;
+	struct pl_power_parts decode_power, prefill_power;
+	const char *power_text;                  /* translated: whose watts, and what a cap costs; NULL without GPUs */
 	struct pl_load_answer load;
 	double acceptance_length;                /* as used; 1 without speculation */
 	struct pl_step_cost decode, prefill;     /* the steps behind the medians */

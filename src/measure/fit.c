@@ -145,7 +145,7 @@ static void slopes_of(struct pl_fit *f, struct pl_fit_row *r, struct pl_observat
 		for (uint32_t i = 0; i < n; i++) {
 			for (unsigned g = 0; g < PL_FAMILY_COUNT && k < MAX_DERIVATIVES; g++)
 				/* served runs have a fit of their own, and speeds say nothing about watts */
-				if (!pl_family_is_served((enum pl_family)g) && g != PL_F_DECODE_W && g != PL_F_PREFILL_W)
+				if (!pl_family_is_served((enum pl_family)g))
 					found[k++] = (struct pl_slope){(enum pl_family)g, x[i], PL_DTYPE_UNKNOWN, 0};
 			uint32_t n_types = types_of(o->speed, &x[i], types);
 			for (unsigned g = 0; g < PL_FAMILY_COUNT; g++)

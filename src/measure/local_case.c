@@ -272,6 +272,11 @@ static double age_of(struct pl_vrow *r, const char *engine)
 	return year > now ? 0 : year < 2022 ? now - 2022 : now - year;
 }
 
+static double power_cap_w(struct pl_vrow *r)
+{
+	return number_in("power cap ([0-9]+)", pl_vrow_text(r, "notes"), 0);
+}
+
 static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, const char *key, const struct pl_model *m,
                                 const struct pl_machine *hw, const char *engine, enum pl_backend backend, struct pl_params *p,
                                 double weight_bytes)
@@ -305,7 +310,7 @@ static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, co
 	                           .stack = pl_stack_name(stack), .weight_bytes = weight_bytes,
 	                           .engine = strstr(engine, "llama.cpp") ? NULL : &other,
 	                           .age_years = age_of(r, engine),
-	                           .power_limit_w = number_in("power cap ([0-9]+)", pl_vrow_text(r, "notes"), 0),
+	                           .power_limit_w = power_cap_w(r),
 	                           .cpu_threads = (uint32_t)pl_vrow_whole(r, "threads", 1, 4096, 0)};
 	const struct pl_speed *made;
 	if (pl_speed_compile(x->a, &s, &made, &err)) {
@@ -414,10 +419,10 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 		p.n_gpu_layers = 0;
 	if (backend == PL_BACKEND_METAL && p.n_gpu_layers == 1)
 		p.n_gpu_layers = 9999; /* until 2024 any number meant all layers on Metal */
-	const char *key = pl_arena_printf(r->a, "%s|%s|%s|%s|%d|%d|%d|%u|%d|%d|%llu|%.0f|%s|%u|%.0f|%d|%d", c.model, c.quant, line, engine, backend, p.n_gpu_layers,
+	const char *key = pl_arena_printf(r->a, "%s|%s|%s|%s|%d|%d|%d|%u|%d|%d|%llu|%.0f|%s|%u|%.0f|%d|%d|%.0f", c.model, c.quant, line, engine, backend, p.n_gpu_layers,
 	                                  p.n_cpu_moe, p.n_ubatch, p.type_k, p.split_mode, (unsigned long long)(p.n_ctx_tokens >> 13), weight_bytes,
 	                                  pl_vrow_text(r, "threads"), p.n_seq, floor(4 * age_of(r, engine)),
-	                                  p.flash_attn, strstr(pl_vrow_text(r, "notes"), "hipblaslt=;") != NULL);
+	                                  p.flash_attn, strstr(pl_vrow_text(r, "notes"), "hipblaslt=;") != NULL, power_cap_w(r));
 	c.speed = key ? compile(x, r, key, m, hw, engine, backend, &p, weight_bytes) : NULL;
 	if (!c.speed)
 		return false;

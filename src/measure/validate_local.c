@@ -51,6 +51,38 @@ static bool observe(struct pl_vrow *r, struct pl_observation *ret)
 	return true;
 }
 
+/* Watts of all GPUs while the row's work runs. */
+static double predict_watts(const struct pl_local_case *c)
+{
+	struct pl_power_parts parts;
+	struct pl_batch b = {.decode_seqs = c->concurrency, .decode_depth_tokens = c->depth_tokens + c->out_tokens / 2};
+	double room = c->speed->n_ubatch ? c->speed->n_ubatch : c->prompt_tokens;
+	if (c->draft_tokens >= 1)
+		b.tokens_per_seq = c->draft_tokens + 1;
+	if (c->kind == PL_LOCAL_PREFILL)
+		b = (struct pl_batch){.prefill_tokens = fmin(c->prompt_tokens, room), .prefill_past_tokens = c->depth_tokens, .prefill_seqs = 1};
+	return pl_speed_watts(c->speed, &b, &parts);
+}
+
+/* What a cap leaves of the speed without it (power_perf.csv). */
+static void map_power(struct pl_vrow *r, const struct pl_local_case *c, bool prefill)
+{
+	double uncapped = pl_vrow_number(r, "uncapped_tok_s", 0, 1e9), cap = c->speed->power_limit_w;
+	struct pl_prediction *w = pl_vrow_measured(r, prefill ? "prefill_w" : "decode_w", "power_w", 1);
+	double watts = w ? predict_watts(c) : NAN;
+	pl_vrow_predict(w, watts, watts * exp(-pl_power_spread_ln), watts * exp(pl_power_spread_ln));
+	if (!(uncapped > 0))
+		return;
+	double capped_s = pl_local_predict(c);
+	c->speed->power_limit_w = 0;
+	pl_speed_bind(c->speed, c->speed->constants);
+	double frac = capped_s / pl_local_predict(c);
+	c->speed->power_limit_w = cap;
+	pl_speed_bind(c->speed, c->speed->constants);
+	struct pl_prediction *p = pl_vrow_measured_value(r, prefill ? "prefill_capped_frac" : "decode_capped_frac", c->measured_tok_s / uncapped, 0);
+	pl_vrow_predict(p, frac, NAN, NAN);
+}
+
 static void map(struct pl_vrow *r)
 {
 	struct pl_local_case c;
@@ -72,6 +104,7 @@ static void map(struct pl_vrow *r)
 	double tok_s = h && h->known ? h->predicted : pl_local_predict(&c);
 	const struct pl_spread *w = &c.speed->constants->spread[c.class][h && h->known ? h->kinship : c.speed->kinship];
 	pl_vrow_predict(p, tok_s, tok_s * exp(w->low_ln), tok_s * exp(w->high_ln));
+	map_power(r, &c, prefill);
 	if (impossible(&c))
 		pl_vrow_flag(r, p, prefill ? "faster than the card's matrix units could be as labelled"
 		                           : "faster than memory could deliver the weights as labelled");

@@ -61,6 +61,15 @@ static json_t *load(const struct pl_load_answer *l)
 	return o;
 }
 
+static json_t *power_parts(const struct pl_power_parts *p)
+{
+	json_t *o = json_object();
+	put(o, "waiting_w", real(p->waiting_w));
+	put(o, "memory_w", real(p->memory_w));
+	put(o, "arithmetic_w", real(p->arithmetic_w));
+	return o;
+}
+
 static json_t *served(const struct pl_plan *plan)
 {
 	const struct pl_served *v = plan->served;
@@ -106,6 +115,10 @@ json_t *pl_report_speed_json(const struct pl_plan *plan)
 	put(o, "decode_w", estimate(&s->decode_w));
 	put(o, "prefill_w", estimate(&s->prefill_w));
 	put(o, "tokens_per_joule", estimate(&s->tokens_per_joule));
+	put(o, "prefill_tokens_per_joule", estimate(&s->prefill_tokens_per_joule));
+	put(o, "decode_power", isfinite(s->decode_w.median) ? power_parts(&s->decode_power) : json_null());
+	put(o, "prefill_power", isfinite(s->prefill_w.median) ? power_parts(&s->prefill_power) : json_null());
+	put(o, "power_text", text(s->power_text));
 	put(o, "acceptance_length", real(s->acceptance_length));
 	put(o, "decode_step", s->unknown ? json_null() : step(&s->decode));
 	put(o, "prefill_step", s->unknown ? json_null() : step(&s->prefill));

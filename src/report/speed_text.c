@@ -46,7 +46,8 @@ static void power(FILE *out, const struct pl_speed_answer *s)
 	label(out, _("power of the GPUs"));
 	(void)fprintf(out, _("idle %.0f W, decode %.0f W, prefill %.0f W"), s->idle_w.median, s->decode_w.median, s->prefill_w.median);
 	if (isfinite(s->tokens_per_joule.median))
-		(void)fprintf(out, _("; %.2g tokens per joule"), s->tokens_per_joule.median);
+		(void)fprintf(out, _("; tokens per joule: %.2g decoded, %.2g of the prompt"), s->tokens_per_joule.median,
+		              s->prefill_tokens_per_joule.median);
 	(void)fputc('\n', out);
 }
 

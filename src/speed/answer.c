@@ -91,29 +91,38 @@ double pl_decode_s(const struct pl_speed *s, double seqs, double depth, double d
 	return ret->total_s + draft;
 }
 
-static struct pl_estimate watts(const struct pl_speed *s, const struct pl_step_cost *step, bool prefill)
+static struct pl_estimate watts(const struct pl_speed *s, const struct pl_batch *b, struct pl_power_parts *ret)
 {
-	/* Board power of one workload differs by a fifth between cards and hosts. */
-	const double power_ln = 0.2;
-	double w = pl_speed_watts(s, step, prefill);
-	return (struct pl_estimate){w, w * exp(-power_ln), w * exp(power_ln)};
+	double w = pl_speed_watts(s, b, ret);
+	return (struct pl_estimate){w, w * exp(-pl_power_spread_ln), w * exp(pl_power_spread_ln)};
 }
 
-static void answer_power(const struct pl_speed *s, struct pl_speed_answer *ret)
+static struct pl_estimate per_joule(const struct pl_estimate *rate, const struct pl_estimate *w)
 {
-	ret->idle_w = watts(s, NULL, false);
-	ret->decode_w = watts(s, &ret->decode, false);
-	ret->prefill_w = watts(s, &ret->prefill, true);
-	ret->tokens_per_joule = (struct pl_estimate){ret->aggregate_tok_s.median / ret->decode_w.median,
-	                                             ret->aggregate_tok_s.low / ret->decode_w.high,
-	                                             ret->aggregate_tok_s.high / ret->decode_w.low};
+	return (struct pl_estimate){rate->median / w->median, rate->low / w->high, rate->high / w->low};
+}
+
+static void answer_power(struct pl_arena *a, const struct pl_speed *s, const struct pl_speed_question *q, double prompt, double n,
+                         struct pl_speed_answer *ret)
+{
+	double room = s->n_ubatch ? s->n_ubatch : prompt;
+	struct pl_batch decode = {.decode_seqs = n / s->n_replicas, .decode_depth_tokens = q->depth_tokens};
+	struct pl_batch prefill = {.prefill_tokens = fmin(room, prompt), .prefill_past_tokens = q->depth_tokens, .prefill_seqs = 1};
+	struct pl_power_parts none;
+	decode.tokens_per_seq = q->draft_tokens >= 1 ? q->draft_tokens + 1 : 1;
+	ret->idle_w = watts(s, NULL, &none);
+	ret->decode_w = watts(s, &decode, &ret->decode_power);
+	ret->prefill_w = watts(s, &prefill, &ret->prefill_power);
+	ret->tokens_per_joule = per_joule(&ret->aggregate_tok_s, &ret->decode_w);
+	ret->prefill_tokens_per_joule = per_joule(&ret->prefill_tok_s, &ret->prefill_w);
+	ret->power_text = pl_power_text(a, s);
 }
 
 static void nothing_known(struct pl_speed_answer *ret)
 {
 	struct pl_estimate nan = {NAN, NAN, NAN}, *all[] = {&ret->ttft_s, &ret->prefill_tok_s, &ret->decode_tok_s, &ret->decode_at_depth_tok_s,
 	                                                    &ret->aggregate_tok_s, &ret->decode_w, &ret->prefill_w, &ret->idle_w,
-	                                                    &ret->tokens_per_joule};
+	                                                    &ret->tokens_per_joule, &ret->prefill_tokens_per_joule};
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		*all[i] = nan;
 }
@@ -140,7 +149,7 @@ int pl_speed_answer(struct pl_arena *a, const struct pl_speed *s, const struct p
 	ret->decode_tok_s = decode_rate(s, q, 1, 0, &ret->acceptance_length, &ret->decode);
 	ret->decode_at_depth_tok_s = decode_rate(s, q, 1, q->depth_tokens, &ret->acceptance_length, &ret->decode);
 	ret->aggregate_tok_s = decode_rate(s, q, n, q->depth_tokens, &ret->acceptance_length, &ret->decode);
-	answer_power(s, ret);
+	answer_power(a, s, q, prompt, n, ret);
 	pl_speed_load(s, &s->setup, &ret->load);
 	const char *decode = pl_speed_reason(a, s, &ret->decode, false), *first = pl_speed_reason(a, s, &ret->prefill, true);
 	ret->reason = pl_arena_printf(a, "%s; %s", decode, first);

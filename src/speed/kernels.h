@@ -61,12 +61,30 @@ struct pl_kernel_message {
 	uint8_t system, op, n_gpus;
 	float ln_s[PL_MESSAGE_POINTS]; /* at 2^9, 2^11 … 2^31 bytes */
 };
+/* Share of the board power a kernel draws, by what holds it up. */
+enum pl_power_cause {
+	PL_POWER_MEMORY = 0, /* reading weights and activations */
+	PL_POWER_DECODE_ATTENTION,
+	PL_POWER_PREFILL_ATTENTION,
+	PL_POWER_MATRIX_16,  /* products, by the width of the units */
+	PL_POWER_MATRIX_8,
+	PL_POWER_MATRIX_4,
+	PL_POWER_EXPERTS,
+	PL_POWER_CAUSES
+};
+enum { PL_POWER_POINTS = 10, PL_POWER_ANY = 255, PL_POWER_GDDR = 254 };
+struct pl_kernel_power {
+	uint8_t system, cause; /* system PL_POWER_ANY: the median of all measured; PL_POWER_GDDR: whole runs on cards with GDDR */
+	float share[PL_POWER_POINTS]; /* at power_at[] of the peak */
+};
 struct pl_kernel_tables {
 	const struct pl_kernel_system *systems;
 	const struct pl_kernel_grid *grids;
 	const struct pl_kernel_experts *experts;
 	const struct pl_kernel_message *messages;
-	uint32_t n_systems, n_grids, n_experts, n_messages;
+	const struct pl_kernel_power *power;
+	const float *power_at;
+	uint32_t n_systems, n_grids, n_experts, n_messages, n_power;
 };
 const struct pl_kernel_tables *pl_kernel_tables(void);
 
@@ -106,6 +124,12 @@ bool pl_kernel_message(const struct pl_kernels *k, enum pl_kernel_message_op op,
 const struct pl_kernel_grid *pl_kernel_grid(const struct pl_kernels *k, enum pl_kernel_grid_op op, enum pl_kernel_type type);
 /* Seconds of a kernel whose time on the roofline is sol_s, at a point of the grid. */
 double pl_grid_s(const struct pl_kernel_grid *g, double log2_y, double log2_x, double sol_s);
+
+/* Watts as measured on a card, on another of its capability, on cards with its kind of memory, or on all: ret_shares[cause].
+ * Returns whose they are. */
+const char *pl_kernel_power_of(const struct pl_gpu *g, const float *ret_shares[PL_POWER_CAUSES]);
+/* The share at a utilisation of 0 … 1. */
+double pl_power_share(const float *shares, double utilisation);
 
 /* Bytes of a weight with its scales, of an activation, and the peak a product of this type runs at. */
 double pl_kernel_weight_bytes(enum pl_kernel_type t);

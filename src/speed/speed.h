@@ -3,6 +3,7 @@
 #define PLIMSOLL_SPEED_SPEED_H
 
 #include "speed/constants.h"
+#include "speed/kernels.h"
 
 enum { PL_MAX_PLACES = PL_SPEED_SLOTS };
 
@@ -19,9 +20,6 @@ enum pl_term_kind {
 
 /* Rows a term works on. */
 enum pl_term_rows { PL_TERM_NEW = 0, PL_TERM_OUTPUT, PL_TERM_ROUTED };
-
-struct pl_curve; /* measured kernels (speed/kernels.h) */
-struct pl_kernel_grid;
 
 /* n equal operations. Seconds throughout: bandwidths and peaks are already divided out. */
 struct pl_term {
@@ -80,6 +78,8 @@ struct pl_place {
 	double power_w, idle_w; /* of one device */
 	double cores;           /* of the CPU */
 	double cap_memory, cap_compute; /* what a power cap leaves of bandwidth and arithmetic; 0: 1 */
+	const float *shares[PL_POWER_CAUSES]; /* of the board power, by cause and utilisation; of a GPU */
+	const char *shares_of;  /* the cards whose they are */
 };
 
 struct pl_speed {
@@ -129,9 +129,22 @@ double pl_prompt_s(const struct pl_speed *s, double tokens, double past, struct 
 double pl_decode_s(const struct pl_speed *s, double seqs, double depth, double draft_tokens, double acceptance_length, double *ret_yield,
                    struct pl_step_cost *ret);
 enum pl_answer_class pl_speed_class(const struct pl_speed *s, bool prefill);
-/* speed/power.c: cap_* of a place under a cap, by its constants; watts of all GPUs in a step (NULL: idle), NAN unknown. */
-void pl_power_cap(struct pl_place *p, double cap_w, const double *families);
-double pl_speed_watts(const struct pl_speed *s, const struct pl_step_cost *step, bool prefill);
+/* Seconds of all n operations of a term in a batch. */
+struct pl_term_time {
+	double work_s, fixed_s;
+	double peak_s; /* of work_s, what the roofline of the spec peaks would take; = work_s for terms no curve costs: unpacking keeps
+	                * a card as busy as reading does */
+	bool reads;    /* memory rules, not arithmetic */
+};
+void pl_term_time(const struct pl_speed *s, uint32_t term, const struct pl_batch *b, struct pl_term_time *ret);
+/* speed/power.c: cap_* of a place under a cap; watts of all GPUs in a step and what they go to (NULL: idle), NAN unknown; where
+ * the shares come from and what a cap costs, NULL without GPUs. */
+void pl_power_cap(struct pl_place *p, double cap_w);
+double pl_speed_watts(const struct pl_speed *s, const struct pl_batch *b, struct pl_power_parts *ret);
+/* How far watts are from those of one workload on another card: a fifth at the median on systems left out of the table
+ * (tools/distil_power.py prints it), hence ln of the 80 % interval. */
+static const double pl_power_spread_ln = 0.3;
+const char *pl_power_text(struct pl_arena *a, const struct pl_speed *s);
 /* speed/load.c: bytes a second of a mapped file (disk 0: assumed). */
 double pl_mapped_bytes_per_s(double disk_bytes_per_s);
 void pl_speed_load(const struct pl_speed *s, const struct pl_speed_setup *setup, struct pl_load_answer *ret);

@@ -158,6 +158,34 @@ static struct part evaluate(const struct pl_term *t, const struct rows *r, doubl
 	return p;
 }
 
+/* What the spec peaks would take for what a measured curve costs; experts by the rows each of them gets (data/kernels). */
+static double roofline_s(const struct pl_term *t, const struct rows *r, double decode_seqs, double work_s)
+{
+	double rows = (t->rows == PL_TERM_OUTPUT ? r->output : r->all) * (t->rows_scale > 0 ? t->rows_scale : 1);
+	if (t->curve && t->kind == PL_TERM_EXPERTS)
+		return work_s * fmin(rows * t->row_compute_s / t->weights_s, 1);
+	if (t->curve)
+		return fmax(t->weights_s, rows * t->row_compute_s) * t->n;
+	if (!t->decode_grid || !t->prefill_grid)
+		return work_s;
+	double keys = seen(t, r->depth + 1), decode = fmax(decode_seqs * keys * t->cached_s, r->decode_queries * keys * t->pair_decode_s);
+	return (decode + r->prefill_seqs * pairs(t, r->prefill_per_seq, r->past) * t->pair_prefill_s) * t->n;
+}
+
+void pl_term_time(const struct pl_speed *s, uint32_t term, const struct pl_batch *b, struct pl_term_time *ret)
+{
+	const struct pl_term *t = &s->terms[term];
+	struct rows r = rows_of(b);
+	*ret = (struct pl_term_time){0};
+	if (t->rows_max > 0 && (r.all < t->rows_min || r.all >= t->rows_max))
+		return;
+	struct part p = evaluate(t, &r, b->decode_seqs);
+	ret->work_s = both(p.memory_s, p.compute_s) * t->n;
+	ret->fixed_s = p.fixed_s * t->n;
+	ret->reads = p.memory_s >= p.compute_s;
+	ret->peak_s = roofline_s(t, &r, b->decode_seqs, ret->work_s);
+}
+
 static void all_nan(struct pl_step_cost *ret)
 {
 	double *first = &ret->total_s;

@@ -100,6 +100,30 @@ static void kin_keep_their_own_roofline(void **state)
 	assert_false(pl_kernels_of(volta, &ada));
 }
 
+/* Watts rise with what a kernel reaches; between grid points they lie on the line; a card nobody measured has them too. */
+static void watts_rise_with_utilisation(void **state)
+{
+	(void)state;
+	const char *cards[] = {"h200-sxm", "rtx4090", "mi300x", "a100-sxm-80"};
+	for (size_t c = 0; c < sizeof cards / sizeof *cards; c++) {
+		const struct pl_gpu *g = NULL;
+		const float *shares[PL_POWER_CAUSES];
+		struct pl_err err = {0};
+		if (pl_gpu_find(cards[c], &g, &err))
+			fail_msg("%s", err.msg);
+		assert_non_null(pl_kernel_power_of(g, shares));
+		for (int i = 0; i < PL_POWER_CAUSES; i++)
+			for (double u = 0, last = 0; u <= 1; u += 0.01) {
+				double now = pl_power_share(shares[i], u);
+				assert_true(now > 0 && now <= 1 && now >= last - 1e-9);
+				last = now;
+			}
+	}
+	float shares[PL_POWER_POINTS] = {0.2F, 0.2F, 0.2F, 0.2F, 0.2F, 0.2F, 0.2F, 0.4F, 0.6F, 0.8F};
+	near(pl_power_share(shares, 0.7), 0.5, 1e-6); /* halfway from 0.6 to 0.8 */
+	near(pl_power_share(shares, 2), 0.8, 1e-6);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -107,6 +131,7 @@ int main(void)
 	    cmocka_unit_test(curves_stay_below_the_roofline),
 	    cmocka_unit_test(deeper_caches_take_longer),
 	    cmocka_unit_test(kin_keep_their_own_roofline),
+	    cmocka_unit_test(watts_rise_with_utilisation),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@
 #include <plimsoll/speed.h>
 
 #include "speed/constants.h"
+#include "speed/speed.h"
 
 static const char *const models[] = {"Qwen/Qwen3-32B",       "llama3.1-8b",        "deepseek-ai/DeepSeek-R1",
                                      "openai/gpt-oss-20b",   "google/gemma-2-9b-it", "Qwen/Qwen3-30B-A3B",
@@ -222,6 +223,64 @@ static void a_power_cap_slows_and_saves(void **state)
 	pl_arena_free(a);
 }
 
+static double sum_w(const struct pl_power_parts *p)
+{
+	return p->waiting_w + p->memory_w + p->arithmetic_w;
+}
+
+/* Watts go somewhere: the parts make up the whole; a step draws no less than waiting cards and no more than the boards. */
+static void watts_follow_what_cards_do(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_plan *p = plan(a, "llama3.1-8b", "rtx3090, ram 64GiB");
+	struct pl_speed_answer s = answer(a, p, 0, (struct pl_speed_question){0});
+	assert_true(fabs(sum_w(&s.decode_power) / s.decode_w.median - 1) < 1e-9);
+	assert_true(fabs(sum_w(&s.prefill_power) / s.prefill_w.median - 1) < 1e-9);
+	assert_true(s.idle_w.median < s.decode_w.median && s.decode_w.median < s.prefill_w.median && s.prefill_w.median <= 350);
+	assert_true(s.decode_power.memory_w > s.decode_power.arithmetic_w && s.prefill_power.arithmetic_w > s.prefill_power.memory_w);
+	assert_true(fabs(s.tokens_per_joule.median * s.decode_w.median / s.aggregate_tok_s.median - 1) < 1e-9);
+	assert_true(fabs(s.prefill_tokens_per_joule.median * s.prefill_w.median / s.prefill_tok_s.median - 1) < 1e-9);
+	struct pl_speed_answer capped = answer(a, p, 250, (struct pl_speed_question){0});
+	assert_true(fabs(sum_w(&capped.prefill_power) / 250 - 1) < 1e-9);
+	assert_true(capped.prefill_tokens_per_joule.median > s.prefill_tokens_per_joule.median);
+	assert_non_null(strstr(capped.power_text, "a cap of 250 W leaves"));
+	pl_arena_free(a);
+}
+
+/* A card that waits for its turn in a layer split draws less than one that works: two cards draw less than twice as much. */
+static void a_layer_split_waits_in_turn(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	struct pl_speed_answer one = answer(a, plan(a, "llama3.1-8b", "rtx3090, ram 64GiB"), 0, (struct pl_speed_question){0});
+	struct pl_speed_answer two = answer(a, plan(a, "llama3.1-8b", "2x rtx3090, ram 64GiB"), 0, (struct pl_speed_question){0});
+	assert_true(two.decode_w.median > one.decode_w.median && two.decode_w.median < 2 * one.decode_w.median);
+	assert_true(two.decode_power.waiting_w > one.decode_power.waiting_w);
+	pl_arena_free(a);
+}
+
+/* By hand: half of the dynamic power left is the knee, where clock is the cube root of a half; the memory follows it less. */
+static void a_cap_takes_the_clock(void **state)
+{
+	(void)state;
+	float shares[PL_POWER_POINTS];
+	for (int i = 0; i < PL_POWER_POINTS; i++)
+		shares[i] = 1;
+	struct pl_place p = {.power_w = 300};
+	for (int i = 0; i < PL_POWER_CAUSES; i++)
+		p.shares[i] = shares;
+	pl_power_cap(&p, 0);
+	assert_true(fabs(p.cap_compute - 1) < 1e-9);
+	pl_power_cap(&p, 300);
+	assert_true(fabs(p.cap_compute - 1) < 1e-9);
+	pl_power_cap(&p, 0.7 * 300); /* 40 % never goes away: half of the other 60 % is left */
+	assert_true(fabs(p.cap_compute - pow(0.5, 0.7 / 3)) < 1e-9);
+	assert_true(fabs(p.cap_memory - pow(0.5, 0.2 / 3)) < 1e-9);
+	pl_power_cap(&p, 0.55 * 300); /* a quarter: below the knee the clock halves with the power */
+	assert_true(fabs(p.cap_compute - pow(0.5 * cbrt(0.5), 0.7)) < 1e-9);
+}
+
 /* A draft whose every token is refused costs time; one that is always accepted gains less than K + 1 times. */
 static void speculation_pays_by_acceptance(void **state)
 {
@@ -269,7 +328,8 @@ int main(void)
 	    cmocka_unit_test(causes_sum_to_the_total),  cmocka_unit_test(more_work_takes_longer),
 	    cmocka_unit_test(more_bandwidth_is_never_slower), cmocka_unit_test(one_rank_is_none),
 	    cmocka_unit_test(an_unknown_card_says_what_it_needs), cmocka_unit_test(a_step_is_cheap),
-	    cmocka_unit_test(every_constant_has_a_name), cmocka_unit_test(a_power_cap_slows_and_saves),
+	    cmocka_unit_test(every_constant_has_a_name), cmocka_unit_test(a_power_cap_slows_and_saves), cmocka_unit_test(watts_follow_what_cards_do),
+	    cmocka_unit_test(a_layer_split_waits_in_turn), cmocka_unit_test(a_cap_takes_the_clock),
 	    cmocka_unit_test(speculation_pays_by_acceptance), cmocka_unit_test(paging_takes_the_disks_time),
 	    cmocka_unit_test(intervals_hold_their_medians),
 	};

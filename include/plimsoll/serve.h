@@ -7,8 +7,8 @@
 /* How an engine forms its steps. */
 struct pl_serve_policy {
 	double step_tokens;  /* most tokens of one step (max_num_batched_tokens, chunked_prefill_size, max_num_tokens) */
-	double max_seqs;     /* most sequences that run at once on one replica */
-	double cache_tokens; /* tokens the cache of one replica holds; 0: no limit known */
+	double max_seqs;     /* most sequences that run at once in one batch in flight: on one replica, or a stage's share of it */
+	double cache_tokens; /* tokens the cache holds for them; 0: no limit known */
 	bool mixed;          /* decoding goes on in the steps that compute prompts (vLLM, TensorRT-LLM); else it waits (SGLang) */
 	bool whole_prompts;  /* a prompt that does not fit what is left of a step waits for the next one (TensorRT-LLM) */
 };
@@ -21,6 +21,7 @@ struct pl_serve_load {
 	double shortest_frac;   /* lengths are even between this share of nominal and nominal; 1: all equal. ]0, 1] */
 	double concurrency;     /* ≥ 1, of all replicas together */
 	double rounds;          /* requests of each client, ≥ 1: the first ones arrive all at once. Default 10 when 0 */
+	double requests;        /* of all clients together, instead of rounds; 0: rounds say it */
 	double acceptance_length; /* tokens a step yields with speculation; 0 or 1: none */
 	double draft_tokens;    /* K drafted at once; 0 none */
 };
@@ -38,7 +39,8 @@ struct pl_served {
 };
 
 /* Plays the loop step by step: steps that compute prompts one by one, stretches of pure decoding at once. Deterministic:
- * lengths come from a low-discrepancy sequence. About 20 × concurrency × rounds / replicas steps. */
+ * lengths come from a low-discrepancy sequence. About 20 × concurrency × rounds / replicas steps. A pipeline of n stages has
+ * n batches on their way, each through all stages: they are played as n replicas with a share of the cache. */
 int pl_serve_closed_loop(struct pl_arena *a, const struct pl_speed *s, const struct pl_serve_policy *policy,
                          const struct pl_serve_load *load, struct pl_served *ret, struct pl_err *err) PL_MUST_CHECK;
 

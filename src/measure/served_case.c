@@ -87,6 +87,14 @@ static const struct pl_model *model_of(struct pl_vrow *r, const char *name, cons
 	return pl_vrow_model(r, row->id, quant);
 }
 
+static bool has_experts(const struct pl_model *m)
+{
+	for (uint32_t i = 0; i < m->n_layers; i++)
+		if (m->layers[i].n_expert)
+			return true;
+	return false;
+}
+
 /* ---- the run */
 
 static void params_of(const struct pl_served_ask *ask, const struct pl_engine *e, const struct pl_model *m, struct pl_params *p)
@@ -98,10 +106,13 @@ static void params_of(const struct pl_served_ask *ask, const struct pl_engine *e
 	p->pipeline_parallel = ask->pp ? ask->pp : 1;
 	p->data_parallel = ask->dp ? ask->dp : 1;
 	p->expert_parallel = ask->expert_parallel;
-	p->dp_attention = p->data_parallel > 1 && ask->expert_parallel;
+	p->dp_attention = p->data_parallel > 1 && ask->expert_parallel && strcmp(e->id, "vllm") != 0;
+	if (p->dp_attention) /* SGLang and TensorRT-LLM count the groups within the tensor parallel ranks */
+		p->tensor_parallel *= p->data_parallel;
+	p->gpu_memory_utilization_frac = ask->memory_frac;
 	p->n_ctx_tokens = (uint64_t)most + 64;
 	p->n_seq = 1;
-	p->max_num_seqs = own > 256 ? (uint32_t)own : 256;
+	p->max_num_seqs = ask->max_seqs ? ask->max_seqs : own > 256 ? (uint32_t)own : 256;
 	/* Recipes for quantised checkpoints set an FP8 cache in vLLM, TensorRT-LLM takes one by itself, SGLang keeps 16 bits. */
 	if (quantised && strcmp(e->id, "sglang") != 0)
 		p->type_k = p->type_v = PL_DTYPE_F8_E4M3;
@@ -122,6 +133,17 @@ static double cache_tokens(struct pl_vrow *r, const struct pl_engine *e, const s
 	if (rules->layout(r->a, m, hw, &copy, &l, &err))
 		return 0;
 	return l.kv_cache_tokens.known ? (double)l.kv_cache_tokens.value : 0;
+}
+
+/* `trtllm-bench` sets the largest batch and the tokens of a step by how many sequences the cache holds (tensorrt_llm/bench/build/
+ * tuning.py, finetune_setting): "slightly optimistic". */
+static void tune(const struct pl_served_ask *ask, double tokens, struct pl_params *p)
+{
+	double isl = ask->load.prompt_tokens, osl = ask->load.output_tokens, pp = p->pipeline_parallel;
+	double batch = fmin(tokens / (isl + osl), 4096) / pp, step = fmin(batch * (1 + isl / osl), 32768);
+	double by = batch < 256 ? 32 : batch < 1024 ? 128 : 256, of = step < 4096 ? 256 : step < 8192 ? 512 : 1024;
+	p->max_num_seqs = (uint32_t)fmax(64, by * ceil(batch / by));
+	p->max_num_batched_tokens = (uint32_t)fmax(2048, of * ceil(step / of));
 }
 
 static const struct pl_machine *machine_of(struct pl_vrow *r, const struct pl_served_ask *ask, uint32_t n)
@@ -161,6 +183,11 @@ bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_se
 		return false;
 	}
 	const struct pl_model *m = model_of(r, ask->model, ask->precision);
+	if (m && ask->attention_dp && has_experts(m) && ask->tp > 1 && ask->dp <= 1) {
+		ask->dp = ask->tp;
+		ask->tp = 1;
+		ask->expert_parallel = true;
+	}
 	if (m && ask->cards)
 		choose_ranks(ask, m);
 	uint32_t n = (ask->tp ? ask->tp : 1) * (ask->pp ? ask->pp : 1) * (ask->dp ? ask->dp : 1);
@@ -173,6 +200,10 @@ bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_se
 		return false;
 	params_of(ask, e, m, p);
 	double tokens = cache_tokens(r, e, m, hw, p);
+	if (ask->tuned && tokens >= 1) {
+		tune(ask, tokens, p);
+		tokens = cache_tokens(r, e, m, hw, p);
+	}
 	l->kv_cache_tokens = (struct pl_opt_u64){(uint64_t)tokens, tokens >= 1};
 	struct pl_speed_setup setup = {.model = m, .machine = hw, .engine = e, .params = p, .layout = l, .backend = PL_BACKEND_AUTO};
 	const struct pl_speed *s = NULL;

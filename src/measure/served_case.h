@@ -15,6 +15,10 @@ struct pl_served_ask {
 	uint32_t tp, pp, dp;     /* ranks of attention: that share the heads, stages, that have their own sequences */
 	bool expert_parallel;    /* whole experts are dealt out over tp × dp ranks */
 	uint32_t cards;          /* of the run; with tp 0: ranks are chosen, replicas fill the rest */
+	double memory_frac;      /* the engine's; 0: its default */
+	uint32_t max_seqs;       /* of a replica; 0: as many as the load has, 256 at least */
+	bool tuned;              /* trtllm-bench: batch and tokens of a step follow the lengths and the memory */
+	bool attention_dp;       /* experts' models run with data-parallel attention over the tp ranks */
 	struct pl_serve_load load;
 };
 

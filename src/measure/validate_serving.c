@@ -117,6 +117,37 @@ static double mlperf_limit_ms(const char *model, bool interactive)
 	return 0;
 }
 
+/* The number before the first of these words in `text`, or 0. */
+static double number_before(const char *text, const char *word)
+{
+	const char *at = strstr(text, word);
+	while (at && at > text && at[-1] >= '0' && at[-1] <= '9')
+		at--;
+	return at ? atof(at) : 0;
+}
+
+/* Requests of a run of trtllm-bench by its lengths, in the pages of NVIDIA/TensorRT-LLM docs/source/performance/perf-overview.md
+ * (0.17 to 1.2): "For each input and output sequence length combination, the table below details the $num_requests". */
+static double trtllm_bench_requests(double isl, double osl)
+{
+	static const struct {
+		double isl, osl, n;
+	} known[] = {{128, 128, 30000}, {128, 2048, 3000},  {128, 4096, 1500},  {500, 2000, 3000},  {1000, 1000, 3000},
+	             {1000, 2000, 1500}, {2048, 128, 3000}, {2048, 2048, 1500}, {5000, 500, 1500},  {20000, 2000, 1000},
+	             {1024, 1024, 3000}, {8192, 1024, 1500}, {1024, 8192, 1500}, {32768, 1024, 1000}, {1024, 32768, 1000}};
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (fabs(known[i].isl - isl) < 0.5 && fabs(known[i].osl - osl) < 0.5)
+			return known[i].n;
+	return 0;
+}
+
+static double requests_of(struct pl_vrow *r, double isl, double osl)
+{
+	const char *notes = pl_vrow_text(r, "notes"), *prompts = strstr(pl_vrow_text(r, "concurrency_or_rate"), "num_prompts=");
+	double said = prompts ? atof(prompts + strlen("num_prompts=")) : number_before(notes, " requests");
+	return said >= 1 ? said : strstr(notes, "trtllm-bench") ? trtllm_bench_requests(isl, osl) : 0;
+}
+
 static bool read_load(struct run *x)
 {
 	struct pl_vrow *r = x->r;
@@ -129,18 +160,21 @@ static bool read_load(struct run *x)
 		return false;
 	}
 	x->ask.load = (struct pl_serve_load){.prompt_tokens = isl, .output_tokens = osl, .shortest_frac = 1, .rounds = 4, .concurrency = 1};
+	x->ask.load.requests = requests_of(r, isl, osl);
 	if (!strncmp(how, "conc=", 5)) {
 		x->how = AT_CONCURRENCY;
 		x->clients = atof(how + 5);
 	} else if (!strcmp(how, "static batch") && batch >= 1) {
 		x->clients = batch;
 		x->ask.load.rounds = 1;
+		x->ask.load.requests = 0;
 	} else if (!strncmp(how, "rate=", 5) && strncmp(how + 5, "inf", 3) != 0) {
 		x->how = AT_RATE;
 		x->rate = atof(how + 5);
 	} else if (!strncmp(how, "inf", 3) || !strcmp(how, "rate=inf") || !strcmp(how, "MLPerf Offline")) {
 		x->how = ALL_AT_ONCE;
-		x->clients = seqs ? atof(seqs + strlen("max_num_seqs=")) : 0;
+		x->ask.max_seqs = seqs ? (uint32_t)atof(seqs + strlen("max_num_seqs=")) : 0;
+		x->clients = x->ask.load.requests;
 	} else if (strstr(how, "MLPerf") && mlperf_limit_ms(pl_vrow_text(r, "model"), strstr(how, "Interactive") != NULL) > 0) {
 		x->how = WITHIN_LIMIT; /* the mean lies under the percentile */
 		x->limit_s = 0.85e-3 * mlperf_limit_ms(pl_vrow_text(r, "model"), strstr(how, "Interactive") != NULL);
@@ -170,6 +204,11 @@ static bool read_ranks(struct run *x)
 	x->ask.dp = (uint32_t)dp;
 	x->ask.cards = (uint32_t)n;
 	x->ask.expert_parallel = ep > 1;
+	/* Its pages: --kv_cache_free_gpu_mem_fraction 0.95 "in many cases"; enable_attention_dp for all models with experts where the
+	 * PyTorch backend runs. */
+	x->ask.tuned = strstr(pl_vrow_text(r, "notes"), "trtllm-bench") != NULL;
+	x->ask.memory_frac = x->ask.tuned ? 0.95 : 0;
+	x->ask.attention_dp = x->ask.tuned && strstr(pl_vrow_text(r, "notes"), "PyTorch backend");
 	return true;
 }
 
@@ -243,8 +282,8 @@ static void predict(struct run *x, struct pl_served_case *c)
 	struct pl_serve_load load = x->ask.load;
 	double most = room(x, c);
 	load.concurrency = x->how == AT_RATE || x->how == WITHIN_LIMIT ? clients_that_keep(x, c) : x->clients > 0 ? x->clients : most;
-	if (x->how == ALL_AT_ONCE)
-		load.concurrency = fmin(load.concurrency, most);
+	if (x->how == AT_RATE)
+		load.requests = 0;
 	if (x->how != ALL_AT_ONCE && (!x->tpot || x->tpot->status == PL_UNMAPPED))
 		flag_too_fast(x, c, load.concurrency);
 	if (pl_serve_closed_loop(x->r->a, c->speed, &c->policy, &load, &out, &err)) {
@@ -253,7 +292,7 @@ static void predict(struct run *x, struct pl_served_case *c)
 	}
 	set(x->output, &out.output_tok_s, 1);
 	set(x->total, &out.output_tok_s, (load.prompt_tokens + load.output_tokens) / load.output_tokens);
-	if (x->how == ALL_AT_ONCE) {
+	if (x->how == ALL_AT_ONCE && !(x->clients >= 1)) {
 		pl_vrow_reason(x->r, "how many requests came at once is not stated");
 		return;
 	}
@@ -288,7 +327,7 @@ static void map(struct pl_vrow *r)
 	x.ask.precision = precision_of(r);
 	if (r->reason || !read_load(&x) || !read_ranks(&x))
 		return;
-	x.ask.load.concurrency = x.clients > 0 ? x.clients : 1024;
+	x.ask.load.concurrency = x.how == ALL_AT_ONCE || !(x.clients > 0) ? 1024 : x.clients;
 	class_of(&x);
 	if (pl_served_compile(r->a, r, &x.ask, &c))
 		predict(&x, &c);

@@ -281,8 +281,9 @@ static void report(struct loop *l, double replicas, struct pl_served *ret)
 int pl_serve_closed_loop(struct pl_arena *a, const struct pl_speed *s, const struct pl_serve_policy *policy,
                          const struct pl_serve_load *load, struct pl_served *ret, struct pl_err *err)
 {
-	double replicas = s->n_replicas > 1 ? s->n_replicas : 1, rounds = load->rounds >= 1 ? load->rounds : 10;
-	double clients = floor(fmax(1, load->concurrency / replicas) + 0.5), n = clients * rounds;
+	double lanes = pl_serve_lanes(s, load->concurrency), rounds = load->rounds >= 1 ? load->rounds : 10;
+	double clients = floor(fmax(1, load->concurrency / lanes) + 0.5);
+	double n = load->requests >= 1 ? fmax(clients, floor(load->requests / lanes + 0.5)) : clients * rounds;
 	unknown(ret);
 	if (pl_speed_unknown(s))
 		return 0;
@@ -302,6 +303,6 @@ int pl_serve_closed_loop(struct pl_arena *a, const struct pl_speed *s, const str
 	for (double i = 0; i < clients; i++)
 		arrive(&l);
 	play(&l);
-	report(&l, replicas, ret);
+	report(&l, lanes, ret);
 	return 0;
 }

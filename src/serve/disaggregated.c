@@ -10,11 +10,6 @@ struct network {
 	double prompt_ranks, answer_ranks;
 };
 
-static double replicas(const struct pl_speed *s)
-{
-	return s->n_replicas > 1 ? s->n_replicas : 1;
-}
-
 /* Seconds from arrival to the first token when x requests a second arrive. */
 static double ttft_at(const struct network *n, double x)
 {
@@ -56,8 +51,8 @@ void pl_serve_disaggregated(const struct pl_serve_split *split, const struct pl_
 	struct network n = {.split = split, .prompt = fmax(1, load->prompt_tokens * mean), .output = fmax(2, load->output_tokens * mean),
 	                    .clients = fmax(1, load->concurrency)};
 	n.service_s = prompt_service_s(split, n.prompt);
-	n.prompt_ranks = fmax(1, split->n_prompts) * replicas(split->prompts);
-	n.answer_ranks = fmax(1, split->n_answers) * replicas(split->answers);
+	n.prompt_ranks = fmax(1, split->n_prompts) * pl_serve_lanes(split->prompts, INFINITY);
+	n.answer_ranks = fmax(1, split->n_answers) * pl_serve_lanes(split->answers, INFINITY);
 	double low = 0, high = 0.999 * n.prompt_ranks / n.service_s;
 	for (int i = 0; i < 50; i++) { /* the rate at which all clients are in the system: it grows with the rate */
 		double x = (low + high) / 2;

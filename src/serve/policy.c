@@ -1,9 +1,8 @@
 /* How each engine forms its steps. */
+#include <math.h>
 #include <string.h>
 
-#include <plimsoll/serve.h>
-
-#include "speed/speed.h"
+#include "serve/serve.h"
 
 static double first_known(double a, double b)
 {
@@ -23,6 +22,34 @@ static double default_step_tokens(const struct pl_speed *s, const char *engine)
 	return gib >= 70 ? 8192 : 2048;
 }
 
+double pl_serve_lanes(const struct pl_speed *s, double clients)
+{
+	double lanes = fmax(1, s->n_replicas) * fmax(1, s->n_in_flight);
+	return fmin(lanes, fmax(1, clients));
+}
+
+/* SGLang counts the requests and the prompt tokens of all groups of data-parallel attention together, TensorRT-LLM those of one;
+ * the layout counts the cache of all. */
+static void of_one_group(const struct pl_params *p, const char *engine, struct pl_serve_policy *ret)
+{
+	double groups = p->dp_attention && p->data_parallel > 1 ? p->data_parallel : 1;
+	ret->cache_tokens /= groups;
+	if (strcmp(engine, "sglang") != 0)
+		return;
+	ret->max_seqs /= groups;
+	ret->step_tokens = fmax(ret->step_tokens / groups, 1);
+}
+
+/* vLLM and SGLang share max_num_seqs out over the batches in flight (SGLang: max_running_requests // pp_size); TensorRT-LLM's
+ * max_batch_size is that of one (its executor holds max_batch_size × pp_size requests). The cache is shared by all. */
+static void share_out(const struct pl_speed *s, const char *engine, struct pl_serve_policy *ret)
+{
+	double n = fmax(1, s->n_in_flight);
+	ret->cache_tokens /= n;
+	if (strcmp(engine, "tensorrt-llm") != 0)
+		ret->max_seqs /= n;
+}
+
 void pl_serve_policy_of(const struct pl_speed *s, struct pl_serve_policy *ret)
 {
 	const char *engine = s->setup.engine ? s->setup.engine->id : "llama.cpp";
@@ -33,6 +60,8 @@ void pl_serve_policy_of(const struct pl_speed *s, struct pl_serve_policy *ret)
 	ret->step_tokens = llama ? p->n_batch : first_known(p->max_num_batched_tokens, default_step_tokens(s, engine));
 	ret->max_seqs = llama ? p->n_seq : first_known(p->max_num_seqs, 1024);
 	ret->cache_tokens = l && l->kv_cache_tokens.known ? (double)l->kv_cache_tokens.value : 0;
+	of_one_group(p, engine, ret);
+	share_out(s, engine, ret);
 	if (ret->step_tokens < 1)
 		ret->step_tokens = 512;
 	if (ret->max_seqs < 1)

@@ -1,9 +1,7 @@
 /* The steady state of a closed loop in closed form. */
 #include <math.h>
 
-#include <plimsoll/serve.h>
-
-#include "speed/speed.h"
+#include "serve/serve.h"
 
 /* Seconds one more prompt costs: steps full of prompts, less the decode steps they would have been anyway. */
 static double prompt_s(const struct pl_speed *s, const struct pl_serve_policy *policy, double prompt, double running, double depth,
@@ -20,7 +18,7 @@ static double prompt_s(const struct pl_speed *s, const struct pl_serve_policy *p
 void pl_serve_steady(const struct pl_speed *s, const struct pl_serve_policy *policy, const struct pl_serve_load *load,
                      struct pl_served *ret)
 {
-	double replicas = s->n_replicas > 1 ? s->n_replicas : 1, clients = fmax(1, load->concurrency / replicas);
+	double lanes = pl_serve_lanes(s, load->concurrency), clients = fmax(1, load->concurrency / lanes);
 	double mean = load->shortest_frac > 0 && load->shortest_frac < 1 ? (1 + load->shortest_frac) / 2 : 1;
 	double prompt = fmax(1, load->prompt_tokens * mean), output = fmax(1, load->output_tokens * mean);
 	double yield = fmax(1, load->acceptance_length), depth = prompt + output / 2, running = fmin(clients, policy->max_seqs);
@@ -42,9 +40,9 @@ void pl_serve_steady(const struct pl_speed *s, const struct pl_serve_policy *pol
 	double cycle = ttft + tpot * (output - 1), rate = fmin(clients / cycle, running / (alone + tpot * (output - 1)));
 	ret->ttft_s = (struct pl_estimate){ttft + s->request_s, NAN, NAN};
 	ret->tpot_s = (struct pl_estimate){tpot, NAN, NAN};
-	ret->output_tok_s = (struct pl_estimate){replicas * rate * output, NAN, NAN};
+	ret->output_tok_s = (struct pl_estimate){lanes * rate * output, NAN, NAN};
 	ret->e2e_s = cycle + s->request_s;
-	ret->running = replicas * fmin(running, rate * (alone + tpot * (output - 1)));
+	ret->running = lanes * fmin(running, rate * (alone + tpot * (output - 1)));
 	ret->prompt_share_frac = busy;
 	ret->queues = running < clients;
 }

@@ -130,7 +130,8 @@ static void nothing_known(struct pl_speed_answer *ret)
 static struct pl_estimate decode_rate(const struct pl_speed *s, const struct pl_speed_question *q, double n, double depth, double *ret_yield,
                                       struct pl_step_cost *ret)
 {
-	double step = pl_decode_s(s, n / s->n_replicas, depth, q->draft_tokens, q->acceptance_length, ret_yield, ret);
+	double own = n / s->n_replicas, batch = s->n_in_flight > 1 ? fmax(own / s->n_in_flight, 1) : own;
+	double step = pl_decode_s(s, batch, depth, q->draft_tokens, q->acceptance_length, ret_yield, ret);
 	return with_interval(s, n * *ret_yield / step, false, false);
 }
 

@@ -70,7 +70,7 @@ static void bind_one(const struct binding *g, const struct pl_work *w, struct pl
 		return;
 	}
 	*t = (struct pl_term){.kind = w->kind, .cause = w->cause, .rows = w->rows, .place = w->place, .n = w->n,
-	                      .n_expert = w->n_expert, .n_expert_used = w->n_expert_used, .window_tokens = w->window_tokens,
+	                      .rows_scale = w->rows_scale, .n_expert = w->n_expert, .n_expert_used = w->n_expert_used, .window_tokens = w->window_tokens,
 	                      .rows_min = w->rows_min, .rows_max = w->rows_max, .fixed_s = w->launches * b->v[PL_F_OP_S]};
 	switch (w->kind) {
 	case PL_TERM_GEMM:

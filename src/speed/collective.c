@@ -36,20 +36,19 @@ static double link_bytes_per_s(const struct pl_compile *c, uint32_t first, uint3
 }
 
 /* Each rank of a ring sends 2 (n − 1)/n of the message. */
-void pl_reduce_work(struct pl_compile *c, uint32_t place, double row_bytes)
+void pl_reduce_work(struct pl_compile *c, uint32_t place, uint32_t ranks, double row_bytes)
 {
 	const struct pl_place *p = &c->s->places[place];
 	struct pl_work w;
-	uint32_t n = c->ep > c->tp ? c->ep : c->tp;
-	if (p->first == PL_SPEED_HOST || n < 2)
+	if (p->first == PL_SPEED_HOST || ranks < 2)
 		return;
 	memset(&w, 0, sizeof w);
 	w.kind = PL_TERM_MESSAGE;
 	w.cause = PL_CAUSE_ALL_REDUCE;
 	w.place = w.gpu = place;
-	w.ranks = n;
-	w.row_bytes = 2 * ((double)n - 1) / n * row_bytes;
-	w.link_bytes_per_s = link_bytes_per_s(c, p->first, n);
+	w.ranks = ranks;
+	w.row_bytes = 2 * ((double)ranks - 1) / ranks * row_bytes;
+	w.link_bytes_per_s = link_bytes_per_s(c, p->first, ranks);
 	pl_work_add(c, &w);
 }
 

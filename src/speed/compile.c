@@ -68,13 +68,19 @@ static bool has_gpu_layers(const struct pl_compile *c)
 static void ranks(struct pl_compile *c)
 {
 	const struct pl_params *p = c->p;
+	uint32_t dp = p->data_parallel ? p->data_parallel : 1;
+	bool vllm = c->s->setup.engine && !strcmp(c->s->setup.engine->id, "vllm");
 	c->tp = p->tensor_parallel ? p->tensor_parallel : 1;
 	c->pp = p->pipeline_parallel ? p->pipeline_parallel : 1;
-	c->ep = p->expert_parallel ? c->tp * (p->data_parallel ? p->data_parallel : 1) : 1;
+	/* Groups of data-parallel attention lie inside the tensor parallel ranks (SGLang, TensorRT-LLM); vLLM's replicas stand beside
+	 * each other and share the experts over all of them (its FusedMoE takes tp × dp ranks, dealt out or cut). */
+	c->moe_ranks = vllm || (p->expert_parallel && !p->dp_attention) ? c->tp * dp : c->tp;
+	if (p->dp_attention && dp > 1 && c->tp % dp == 0)
+		c->tp /= dp;
 	c->attn_ranks = c->tp;
 	if (c->llama && p->split_mode == PL_SPLIT_ROW && c->hw->n_devices > 1 && has_gpu_layers(c)) {
 		c->row_split = true;
-		c->tp = c->hw->n_devices;
+		c->tp = c->moe_ranks = c->hw->n_devices;
 		c->attn_ranks = 1;
 	}
 }
@@ -181,6 +187,7 @@ int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, con
 	c.streams = c.llama && has_gpu_layers(&c) && !c.p->no_op_offload && !c.hw->devices[0].unified_memory;
 	s->n_ubatch = c.llama ? c.p->n_ubatch : c.p->max_num_batched_tokens;
 	s->n_replicas = c.p->data_parallel ? c.p->data_parallel : 1;
+	s->n_in_flight = c.llama ? 1 : c.pp;
 	s->pipelined_prefill = c.llama && !c.row_split && c.hw->n_devices > 1;
 	compile_graph(&c);
 	s->work = c.work;

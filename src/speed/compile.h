@@ -21,7 +21,8 @@ struct pl_compile {
 	double activation_bytes; /* of one value between operations: 4 llama.cpp, 2 others */
 	int16_t host_place;     /* -1 until something is computed there */
 	int16_t device_place[PL_MAX_DEVICES];
-	uint32_t tp, pp, ep;    /* ranks that share a layer, stages, ranks experts are dealt out to */
+	uint32_t tp, pp;        /* ranks that share a layer, stages */
+	uint32_t moe_ranks;     /* ranks that share the experts of a layer: whole ones dealt out, or each cut */
 	bool row_split;         /* llama.cpp cuts matrices over tp devices, all else stays where its layer is */
 	uint32_t attn_ranks;    /* ranks that share the heads */
 	int16_t last_place;     /* where the previous operation was computed, -1 at the start */
@@ -52,7 +53,7 @@ void pl_fused_begin(struct pl_compile *c);
 bool pl_fused_op(struct pl_compile *c, const struct pl_op *op, uint32_t place);
 
 /* speed/collective.c: the sum over ranks after an operation, and the hand-over when the place changes. */
-void pl_reduce_work(struct pl_compile *c, uint32_t place, double row_bytes);
+void pl_reduce_work(struct pl_compile *c, uint32_t place, uint32_t ranks, double row_bytes);
 void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_bytes);
 
 #endif

@@ -148,7 +148,7 @@ static bool message(struct pl_compile *c, uint32_t place, enum pl_kernel_message
 
 static double data_ranks(const struct pl_compile *c)
 {
-	return c->ep > c->tp ? (double)c->ep / c->tp : 1;
+	return (double)c->moe_ranks / c->tp;
 }
 
 /* Attention on each rank's own sequences, experts over all: tokens are gathered before the experts and scattered after. */
@@ -156,18 +156,18 @@ static void share_experts(struct pl_compile *c, uint32_t place, double row_bytes
 {
 	double ranks = data_ranks(c);
 	if (ranks > 1) {
-		if (!message(c, place, PL_MESSAGE_ALL_GATHER, c->ep, row_bytes, ranks) ||
-		    !message(c, place, PL_MESSAGE_REDUCE_SCATTER, c->ep, row_bytes, ranks))
-			pl_reduce_work(c, place, row_bytes);
+		if (!message(c, place, PL_MESSAGE_ALL_GATHER, c->moe_ranks, row_bytes, ranks) ||
+		    !message(c, place, PL_MESSAGE_REDUCE_SCATTER, c->moe_ranks, row_bytes, ranks))
+			pl_reduce_work(c, place, c->moe_ranks, row_bytes);
 	} else if (c->tp > 1 && !message(c, place, PL_MESSAGE_ALL_REDUCE_GRAPH, c->tp, row_bytes, 1)) {
-		pl_reduce_work(c, place, row_bytes);
+		pl_reduce_work(c, place, c->tp, row_bytes);
 	}
 }
 
 static void reduce(struct pl_compile *c, uint32_t place, double row_bytes)
 {
 	if (c->tp > 1 && !message(c, place, PL_MESSAGE_ALL_REDUCE_GRAPH, c->tp, row_bytes, 1))
-		pl_reduce_work(c, place, row_bytes);
+		pl_reduce_work(c, place, c->tp, row_bytes);
 }
 
 /* ---- products */
@@ -254,7 +254,8 @@ static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	if (!t || !l || !l->n_expert)
 		return;
 	if (t->role == PL_ROLE_EXPERT_DOWN) {
-		double ranks = c->p->expert_parallel ? c->ep : 1, width = (double)t->ne[0] / (c->p->expert_parallel ? 1 : c->tp);
+		bool dealt = c->p->expert_parallel;
+		double ranks = dealt ? c->moe_ranks : 1, width = (double)t->ne[0] / (dealt ? 1 : c->moe_ranks);
 		struct shape want = {.kind = PL_OP_EXPERTS, .type = kernel_type(c, t), .a = (double)t->ne[1], .b = width,
 		                     .c = l->n_expert_used, .d = l->n_expert, .e = ranks};
 		struct pl_term term = {.kind = PL_TERM_EXPERTS, .cause = PL_CAUSE_EXPERTS, .place = place};

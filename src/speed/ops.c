@@ -69,7 +69,7 @@ static double share(const struct pl_compile *c, const struct pl_tensor *t)
 		return kv && n > kv ? 1.0 / kv : 1 / n;
 	}
 	case PL_SHARD_EXPERT:
-		return 1 / (c->ep > c->tp ? (double)c->ep : n);
+		return 1.0 / c->moe_ranks;
 	case PL_SHARD_COLUMN:
 	case PL_SHARD_ROW:
 	case PL_SHARD_VOCAB:
@@ -145,7 +145,7 @@ static void linear(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	w.peak_flops_per_s = pl_peak(c, &c->s->places[place], t->type);
 	add_maybe_streamed(c, &w);
 	if (c->tp > 1 && (c->row_split || pl_role_info(t->role)->shard == PL_SHARD_ROW))
-		pl_reduce_work(c, place, (double)width(c, op->out) * 2);
+		pl_reduce_work(c, place, c->tp, (double)width(c, op->out) * 2);
 }
 
 static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
@@ -157,6 +157,7 @@ static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	struct pl_work w = work_at(place, PL_TERM_EXPERTS, PL_CAUSE_EXPERTS, 1);
 	double part = share(c, t);
 	w.type = t->type;
+	w.rows_scale = (double)c->moe_ranks / c->tp;
 	w.n_expert = l->n_expert;
 	w.n_expert_used = l->n_expert_used;
 	w.weight_bytes = (double)t->bytes * c->scale_bytes * part;
@@ -164,8 +165,8 @@ static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	w.row_flops = 2 * (double)t->n_elems / l->n_expert * part;
 	w.peak_flops_per_s = pl_peak(c, &c->s->places[place], t->type);
 	add_maybe_streamed(c, &w);
-	if (t->role == PL_ROLE_EXPERT_DOWN && (c->tp > 1 || c->ep > 1))
-		pl_reduce_work(c, place, (double)t->ne[1] * 2);
+	if (t->role == PL_ROLE_EXPERT_DOWN && c->moe_ranks > 1)
+		pl_reduce_work(c, place, c->moe_ranks, (double)t->ne[1] * 2);
 }
 
 static double cache_bytes(enum pl_dtype t)

@@ -61,6 +61,7 @@ struct pl_work {
 	double n;
 	double weight_bytes, row_bytes, row_flops, peak_flops_per_s;
 	double n_expert, n_expert_used, launches;
+	double rows_scale;      /* EXPERTS: rows of all ranks that share them over rows of this one; 0: 1 */
 	double sequence_bytes, cached_bytes, pair_decode_flops, pair_prefill_flops, window_tokens;
 	double ranks;           /* MESSAGE: 2 or more in an all-reduce, 1 a hop */
 	double link_bytes_per_s;
@@ -96,6 +97,7 @@ struct pl_speed {
 	bool plain_attention;    /* flash kernels are off */
 	bool pipelined_prefill;  /* passes overlap over the stages */
 	uint32_t n_replicas;     /* data parallel */
+	uint32_t n_in_flight;    /* batches at once on a replica: one a stage of a serving engine's pipeline */
 	double request_s, arrival_steps, age_years, power_limit_w;
 	double weight_bytes;
 	bool ram_assumed;        /* nobody says how fast the RAM is */

@@ -133,7 +133,7 @@ static struct part evaluate(const struct pl_term *t, const struct rows *r, doubl
 	case PL_TERM_GEMM:
 		return gemm(t, rows);
 	case PL_TERM_EXPERTS:
-		return experts(t, rows);
+		return experts(t, rows * (t->rows_scale > 0 ? t->rows_scale : 1));
 	case PL_TERM_ATTENTION:
 		return t->decode_grid && t->prefill_grid ? attention_by_grid(t, r, decode_seqs) : attention(t, r, decode_seqs);
 	case PL_TERM_SCAN:

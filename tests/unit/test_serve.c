@@ -15,28 +15,40 @@
 static const struct pl_engine engines[] = {{.id = "vllm"}, {.id = "sglang"}, {.id = "tensorrt-llm"}};
 enum { N_ENGINES = sizeof engines / sizeof *engines };
 
-static const struct pl_speed *speed(struct pl_arena *a, const struct pl_engine *e, const char *model, const char *quant, const char *gpu,
-                                    uint32_t tp, uint32_t dp)
+/* p with ranks set; n cards. */
+static const struct pl_speed *speed_of(struct pl_arena *a, const struct pl_engine *e, const char *model, const char *quant, const char *gpu,
+                                       uint32_t n, struct pl_params *p)
 {
 	const struct pl_model_row *row;
 	const struct pl_model *m = NULL;
 	const struct pl_machine *hw = NULL;
 	const struct pl_speed *s = NULL;
-	struct pl_params *p = PL_NEW(a, struct pl_params);
 	struct pl_layout *l = PL_NEW(a, struct pl_layout);
 	struct pl_err err = {0};
-	pl_params_default(p);
-	p->tensor_parallel = tp;
-	p->data_parallel = dp;
-	p->pipeline_parallel = 1;
-	p->expert_parallel = dp > 1;
 	if (pl_model_row_find(model, &row, &err) || pl_model_from_config(a, row->id, row->config_json, row->config_len, quant, &m, &err) ||
-	    pl_machine_parse(a, pl_arena_printf(a, "%ux %s", tp * dp, gpu), &hw, &err))
+	    pl_machine_parse(a, pl_arena_printf(a, "%ux %s", n, gpu), &hw, &err))
 		fail_msg("%s on %s: %s", model, gpu, err.msg);
 	struct pl_speed_setup setup = {.model = m, .machine = hw, .engine = e, .params = p, .layout = l};
 	if (pl_speed_compile(a, &setup, &s, &err) || pl_speed_unknown(s))
 		fail_msg("%s on %s: %s", model, gpu, err.msg);
 	return s;
+}
+
+static struct pl_params *ranks(struct pl_arena *a, uint32_t tp, uint32_t pp, uint32_t dp)
+{
+	struct pl_params *p = PL_NEW(a, struct pl_params);
+	pl_params_default(p);
+	p->tensor_parallel = tp;
+	p->pipeline_parallel = pp;
+	p->data_parallel = dp;
+	p->expert_parallel = dp > 1;
+	return p;
+}
+
+static const struct pl_speed *speed(struct pl_arena *a, const struct pl_engine *e, const char *model, const char *quant, const char *gpu,
+                                    uint32_t tp, uint32_t dp)
+{
+	return speed_of(a, e, model, quant, gpu, tp * dp, ranks(a, tp, 1, dp));
 }
 
 static struct pl_served serve(struct pl_arena *a, const struct pl_speed *s, const struct pl_serve_policy *p, double n, double isl, double osl)
@@ -224,6 +236,77 @@ static void absurd_loads_are_refused(void **state)
 	pl_arena_free(a);
 }
 
+/* Stages work on a batch each: n of them serve n times as many clients at the speed of one. Alone, a client gains nothing. */
+static void pipelines(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	for (int e = 0; e < N_ENGINES; e++) {
+		const struct pl_speed *one = speed_of(a, &engines[e], "meta-llama/Meta-Llama-3.1-70B", "fp8", "h200-sxm", 1, ranks(a, 1, 1, 1));
+		const struct pl_speed *four = speed_of(a, &engines[e], "meta-llama/Meta-Llama-3.1-70B", "fp8", "h200-sxm", 4, ranks(a, 1, 4, 1));
+		struct pl_serve_policy p, q;
+		pl_serve_policy_of(one, &p);
+		pl_serve_policy_of(four, &q);
+		p.cache_tokens = q.cache_tokens = 0;
+		p.max_seqs = q.max_seqs = 1024;
+		struct pl_served x = serve(a, one, &p, 32, 1024, 256), y = serve(a, four, &q, 128, 1024, 256), z = serve(a, four, &q, 1, 1024, 256);
+		struct pl_served w = serve(a, one, &p, 1, 1024, 256);
+		assert_true(fabs(y.output_tok_s.median / (4 * x.output_tok_s.median) - 1) < 0.02);
+		assert_true(fabs(y.tpot_s.median / x.tpot_s.median - 1) < 0.02);
+		assert_true(fabs(z.output_tok_s.median / w.output_tok_s.median - 1) < 0.02);
+	}
+	pl_arena_free(a);
+}
+
+/* One client keeps one replica busy, not all. */
+static void idle_replicas(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *one = speed(a, &engines[0], "Qwen/Qwen3-32B", "bf16", "h100-sxm", 1, 1);
+	const struct pl_speed *four = speed_of(a, &engines[0], "Qwen/Qwen3-32B", "bf16", "h100-sxm", 4, ranks(a, 1, 1, 4));
+	struct pl_serve_policy p;
+	pl_serve_policy_of(one, &p);
+	double alone = serve(a, one, &p, 1, 1024, 256).output_tok_s.median;
+	assert_true(fabs(serve(a, four, &p, 1, 1024, 256).output_tok_s.median / alone - 1) < 1e-9);
+	assert_true(fabs(serve(a, four, &p, 4, 1024, 256).output_tok_s.median / alone - 4) < 1e-9);
+	pl_arena_free(a);
+}
+
+/* SGLang and TensorRT-LLM count groups of data-parallel attention within the tensor parallel ranks, vLLM beside them: the same
+ * cards do the same work. */
+static void attention_groups(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	struct pl_params *p = ranks(a, 8, 1, 8);
+	p->dp_attention = true;
+	const struct pl_speed *within = speed_of(a, &engines[2], "deepseek-ai/DeepSeek-V3", NULL, "h200-sxm", 8, p);
+	const struct pl_speed *beside = speed_of(a, &engines[2], "deepseek-ai/DeepSeek-V3", NULL, "h200-sxm", 8, ranks(a, 1, 1, 8));
+	struct pl_batch b = {.decode_seqs = 64, .decode_depth_tokens = 2048};
+	assert_true(fabs(pl_step_s(within, &b) / pl_step_s(beside, &b) - 1) < 1e-12);
+	pl_arena_free(a);
+}
+
+/* All requests at once, more than may run: they wait in line, none is lost, and the mean wait is about half of the run. */
+static void all_at_once(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = speed(a, &engines[0], "Qwen/Qwen3-8B", "bf16", "h100-sxm", 1, 1);
+	struct pl_serve_policy p;
+	struct pl_served r;
+	struct pl_err err = {0};
+	pl_serve_policy_of(s, &p);
+	p.max_seqs = 16;
+	struct pl_serve_load load = {.prompt_tokens = 512, .output_tokens = 128, .shortest_frac = 1, .concurrency = 1600, .requests = 1600};
+	assert_int_equal(pl_serve_closed_loop(a, s, &p, &load, &r, &err), 0);
+	double run_s = 1600 * 128 / r.output_tok_s.median;
+	assert_true(r.queues && r.ttft_s.median > 0.4 * run_s && r.ttft_s.median < 0.55 * run_s);
+	assert_true(r.running <= 16);
+	pl_arena_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -231,6 +314,8 @@ int main(void)
 	    cmocka_unit_test(more_clients_share),         cmocka_unit_test(closed_form_is_near_the_loop),
 	    cmocka_unit_test(more_cards_are_not_slower),  cmocka_unit_test(a_full_cache_makes_clients_wait),
 	    cmocka_unit_test(split_servers_balance),      cmocka_unit_test(absurd_loads_are_refused),
+	    cmocka_unit_test(pipelines),                  cmocka_unit_test(idle_replicas),
+	    cmocka_unit_test(attention_groups),           cmocka_unit_test(all_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,7 +101,9 @@ struct pl_params {
 	/* ---- transformers */
 	bool device_map_auto;
 	bool attention_eager;               /* scores are stored; else SDPA */
-	const char *offload_folder;         /* weights that fit nowhere go to disk */
+	const char *offload_folder;         /* weights that fit nowhere go to disk; ZeRO: nvme_path */
+	uint32_t zero_stage;                /* DeepSpeed; 3: weights are sharded over the GPUs, gathered module by module */
+	enum pl_zero_offload { PL_ZERO_GPU = 0, PL_ZERO_CPU, PL_ZERO_NVME } zero_offload; /* offload_param.device: where shards lie */
 };
 void pl_params_default(struct pl_params *p);
 

@@ -83,6 +83,7 @@ enum pl_cause {
 	PL_CAUSE_HOP,         /* activations handed to the next stage or between GPU and CPU */
 	PL_CAUSE_HOST_LINK,   /* weights or cache streamed over PCIe */
 	PL_CAUSE_DISK,        /* weights paged in again */
+	PL_CAUSE_GATHER,      /* sharded weights gathered (ZeRO), what computing does not hide */
 	PL_CAUSE_COUNT
 };
 const char *pl_cause_name(enum pl_cause c); /* "gemm", "attention" … as in JSON */

@@ -109,6 +109,9 @@ static int read_params(struct pl_plan_job *j)
 	p->attention_eager = attention && !strcmp(attention, "eager");
 	p->device_map_auto = pl_cli_flag(c, "device-map-auto");
 	p->offload_folder = pl_cli_text(c, "offload-folder");
+	const char *zero = pl_cli_text(c, "zero-stage"), *shards = pl_cli_text(c, "offload-param-device");
+	p->zero_stage = zero && !strcmp(zero, "3") ? 3 : 0;
+	p->zero_offload = !shards || !strcmp(shards, "none") ? PL_ZERO_GPU : !strcmp(shards, "cpu") ? PL_ZERO_CPU : PL_ZERO_NVME;
 	int rc = cache_type(j, "kv-type", &p->type_k);
 	p->type_v = p->type_k;
 	rc = rc ? rc : cache_type(j, "kv-type-k", &p->type_k);
@@ -177,11 +180,18 @@ static int probe(struct pl_plan_job *j, struct pl_facts *facts)
 
 static int find_engine(struct pl_plan_job *j)
 {
-	const char *asked = pl_cli_text(j->cli, "engine"), *of_command = j->command ? j->command->engine : NULL;
+	const char *zero = pl_cli_text(j->cli, "zero-stage"), *asked = pl_cli_text(j->cli, "engine"), *of_command = j->command ? j->command->engine : NULL;
 	int rc = asked ? pl_engine_find(asked, &j->req.engine, &j->err) : 0;
 	if (!rc && of_command && asked && strcmp(j->req.engine->id, of_command) != 0)
 		return pl_fail(&j->err, PL_ERR_USAGE, "--engine", "'%s' contradicts the command, which runs %s", asked, of_command);
-	return rc || !of_command ? rc : pl_engine_find(of_command, &j->req.engine, &j->err);
+	rc = rc || !of_command ? rc : pl_engine_find(of_command, &j->req.engine, &j->err);
+	if (rc || !zero || strcmp(zero, "3") != 0)
+		return rc;
+	if (!j->req.engine) /* only one is run by DeepSpeed */
+		return pl_engine_find("transformers", &j->req.engine, &j->err);
+	if (strcmp(j->req.engine->id, "transformers") != 0)
+		return pl_fail(&j->err, PL_ERR_USAGE, "--zero-stage", "weights are sharded so by Transformers, not by %s", j->req.engine->id);
+	return 0;
 }
 
 static int find_machine(struct pl_plan_job *j, struct pl_facts *facts)

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "base/checked.h"
+#include "base/fmt.h"
 #include "engine/engines.h"
 #include "engine/transformers.h"
 
@@ -126,6 +127,13 @@ static int init(struct tf_job *j, struct pl_err *err)
 		j->mps |= d->vendor == PL_VENDOR_APPLE;
 		j->shared_ram |= d->unified_memory || d->vendor == PL_VENDOR_APPLE;
 	}
+	if (p->zero_stage == 3) { /* the ranks share the sequences */
+		p->data_parallel = j->n_gpus;
+		j->n_seq = pl_ceil_div(p->n_seq, j->n_gpus ? j->n_gpus : 1);
+		int rc = tf_zero_check(j, err);
+		if (rc)
+			return rc;
+	}
 	return cache_type(j, err);
 }
 
@@ -135,6 +143,7 @@ struct tf_sum {
 	struct pl_use gpu[PL_MAX_DEVICES]; /* by number in job->gpu */
 	uint64_t cpu_bytes, disk_bytes;    /* weights kept there */
 	struct tf_peak cpu;                /* computed there: no GPU */
+	uint64_t pinned_bytes;             /* of cpu_bytes: ZeRO's buffers, no weights */
 	bool fits, all_on_gpu;
 	uint64_t over_bytes[PL_MAX_DEVICES];
 };
@@ -295,6 +304,28 @@ static void choose(struct tf_job *j, struct tf_sum *s)
 	place_auto(j, s);
 }
 
+/* Every rank computes the whole model: what it holds beside its share of the weights is what one GPU alone would. */
+static void place_sharded(struct tf_job *j, struct tf_sum *s)
+{
+	struct tf_zero z;
+	struct tf_peak peak;
+	tf_zero(j, &z);
+	for (uint32_t i = 0; i < j->tree.n_nodes; i++)
+		j->where[i] = i ? 0 : DM_UNPLACED;
+	tf_peak(j, 0, &peak);
+	*s = (struct tf_sum){.fits = true, .all_on_gpu = j->p->zero_offload == PL_ZERO_GPU};
+	s->cpu_bytes = j->p->zero_offload == PL_ZERO_CPU ? z.pinned_bytes : 0;
+	s->pinned_bytes = j->p->zero_offload == PL_ZERO_NVME ? z.pinned_bytes : 0;
+	for (uint32_t d = 0; d < j->n_gpus; d++) {
+		s->gpu[d] = (struct pl_use){.model_bytes = z.gpu_bytes, .kv_bytes = peak.kv_bytes, .state_bytes = peak.state_bytes};
+		s->gpu[d].compute_bytes = pl_sat_add(peak.compute_bytes, z.live_bytes);
+		s->gpu[d].overhead_bytes = pl_sat_add(pl_sat_add(j->context_bytes[d], peak.rounding_bytes), workspace_of(&j->hw->devices[j->gpu[d]]));
+		s->over_bytes[d] = pl_sat_sub(pl_use_total_bytes(&s->gpu[d]), room_of(j, d));
+		s->fits &= !s->over_bytes[d];
+	}
+	j->one_device = true;
+}
+
 /* ---- the answer -------------------------------------------------------------------------------------------------- */
 
 /* Python with PyTorch, CUDA started: 0.44 to 2.06 GB resident (pytorch/pytorch#113326); the middle is taken. */
@@ -312,17 +343,18 @@ static uint64_t largest_tensor(const struct pl_model *m)
 static void answer_host(const struct tf_job *j, const struct tf_sum *s, struct pl_layout *out)
 {
 	struct pl_host_use *h = &out->host;
+	uint64_t processes = j->p->zero_stage == 3 ? j->n_gpus : 1;
 	h->use = (struct pl_use){.name = pl_tr("host"),
 	                         .total_bytes = j->hw->ram_bytes.known ? j->hw->ram_bytes.value : 0,
 	                         .model_bytes = pl_sat_add(s->cpu_bytes, s->disk_bytes),
 	                         .kv_bytes = s->cpu.kv_bytes,
 	                         .state_bytes = s->cpu.state_bytes,
-	                         .compute_bytes = s->cpu.compute_bytes,
-	                         .overhead_bytes = HOST_FOOTPRINT_BYTES};
+	                         .compute_bytes = pl_sat_add(s->cpu.compute_bytes, s->pinned_bytes),
+	                         .overhead_bytes = pl_sat_mul(HOST_FOOTPRINT_BYTES, processes)};
 	h->mapped_bytes = s->disk_bytes;
 	h->rest_bytes = pl_use_total_bytes(&h->use);
 	/* files are mapped and each tensor goes to its device by itself (core_model_loading): one is in flight */
-	h->peak_load_bytes = pl_sat_add(h->rest_bytes, j->n_gpus ? largest_tensor(j->m) : 0);
+	h->peak_load_bytes = pl_sat_add(h->rest_bytes, j->n_gpus ? pl_sat_mul(largest_tensor(j->m), processes) : 0);
 }
 
 static void worst(struct pl_layout *out, uint64_t need, uint64_t room, const char *name)
@@ -375,11 +407,28 @@ static void answer_devices(const struct tf_job *j, const struct tf_sum *s, struc
 	for (uint32_t i = 0; i < j->m->n_layers; i++) {
 		int32_t w = j->where[j->layer_node[i]], on = tf_runs_on(j, j->layer_node[i]);
 		out->layer_device[i] = w >= 0 ? (int16_t)j->gpu[w] : -1;
-		if (on >= 0)
+		for (uint32_t d = 0; d < j->n_gpus && j->p->zero_stage == 3; d++)
+			out->devices[j->gpu[d]].n_layers++;
+		if (on >= 0 && j->p->zero_stage != 3)
 			out->devices[j->gpu[on]].n_layers++;
 	}
 	for (uint32_t i = 0; i < j->m->n_layers_mtp; i++)
 		out->layer_device[j->m->n_layers + i] = -1;
+}
+
+static void zero_notes(const struct tf_job *j, struct pl_layout *out)
+{
+	struct tf_zero z;
+	char shard[PL_FMT_MAX], live[PL_FMT_MAX];
+	tf_zero(j, &z);
+	pl_note_add(j->a, &out->notes, PL_NOTE_INFO,
+	            "each of %u ranks keeps %s of the weights and gathers up to %s of them at once, for a batch of %llu of its own",
+	            j->n_gpus, pl_fmt_bytes(shard, z.shard_bytes), pl_fmt_bytes(live, z.live_bytes), (unsigned long long)j->n_seq);
+	if (z.disk_bytes)
+		pl_note_add(j->a, &out->notes, PL_NOTE_WARNING, "all weights are read from the NVMe drive for every token");
+	if (j->p->n_seq % j->n_gpus)
+		pl_note_add(j->a, &out->notes, PL_NOTE_INFO, "a concurrency of %u is no multiple of %u ranks: some of them compute for nobody", j->p->n_seq,
+		            j->n_gpus);
 }
 
 static void add_notes(const struct tf_job *j, const struct tf_sum *s, struct pl_layout *out)
@@ -394,7 +443,9 @@ static void add_notes(const struct tf_job *j, const struct tf_sum *s, struct pl_
 		            "bitsandbytes leaves the experts in 16 bit: Transformers 5 stacks them in one parameter");
 	if (bnb && j->n_gpus && !s->all_on_gpu)
 		pl_note_add(j->a, &out->notes, PL_NOTE_WARNING, "bitsandbytes refuses a model of which a part is kept off the GPUs");
-	if (s->disk_bytes)
+	if (j->p->zero_stage == 3)
+		zero_notes(j, out);
+	else if (s->disk_bytes)
 		pl_note_add(j->a, &out->notes, PL_NOTE_WARNING, "a part of the weights is read from disk for every token");
 	if (j->hw->n_nodes > 1)
 		pl_note_add(j->a, &out->notes, PL_NOTE_WARNING, "Transformers runs on one host: only the devices of the first are used");
@@ -426,7 +477,10 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 	rc = rc ? rc : tf_tree(j, err);
 	if (rc)
 		return rc;
-	choose(j, sum);
+	if (resolved.zero_stage == 3)
+		place_sharded(j, sum);
+	else
+		choose(j, sum);
 	if (pl_arena_failed(a))
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
 	answer_devices(j, sum, &out);

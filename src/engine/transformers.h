@@ -64,6 +64,18 @@ struct tf_peak {
 void tf_peak(const struct tf_job *j, int32_t gpu, struct tf_peak *ret);
 uint64_t tf_cache_bytes_per_token(const struct tf_job *j);
 
+/* transformers_zero.c: one rank's share under ZeRO stage 3, and what all ranks of the host take of RAM and disk. */
+struct tf_zero {
+	uint64_t shard_bytes;      /* 1/N of every large parameter */
+	uint64_t persistent_bytes; /* small parameters, whole */
+	uint64_t gpu_bytes;        /* of both, what stays on the GPU */
+	uint64_t live_bytes;       /* parameters gathered at once, with the buffers they come in */
+	uint64_t pinned_bytes, disk_bytes; /* of all ranks: in RAM, on the NVMe drive */
+	uint64_t buffer_elems;     /* offload_param.buffer_size: the largest part has to fit */
+};
+int tf_zero_check(const struct tf_job *j, struct pl_err *err) PL_MUST_CHECK;
+void tf_zero(const struct tf_job *j, struct tf_zero *ret);
+
 /* transformers_command.c */
 int tf_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
                const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err);

@@ -149,6 +149,45 @@ static void python(struct line *l, const struct pl_model *m, const char *ref, co
 	                       also, name, name, options, p->n_seq, generate_options(a, p)));
 }
 
+/* A dictionary of DeepSpeed's configuration, in Python. */
+static const char *zero_config(struct pl_arena *a, const struct pl_machine *hw, const struct pl_params *p, const struct tf_zero *z)
+{
+	const char *offload = "";
+	if (p->zero_offload == PL_ZERO_CPU)
+		offload = ", \"offload_param\": {\"device\": \"cpu\", \"pin_memory\": True}";
+	else if (p->zero_offload == PL_ZERO_NVME)
+		offload = pl_arena_printf(a, ", \"offload_param\": {\"device\": \"nvme\", \"nvme_path\": %s, \"pin_memory\": True, \"buffer_size\": %llu}",
+		                          literal(a, p->offload_folder ? p->offload_folder : "/local_nvme"), (unsigned long long)z->buffer_elems);
+	return pl_arena_printf(a, "{\"train_micro_batch_size_per_gpu\": 1, \"%s\": {\"enabled\": True}, \"zero_optimization\": {\"stage\": 3%s}}",
+	                       before_ampere(hw) ? "fp16" : "bf16", offload);
+}
+
+/* What transformers' documentation does without its Trainer: HfDeepSpeedConfig before the model, so that it is sharded as it is
+ * made; every rank runs the line, and all take part in each step (synced_gpus). */
+static void sharded(struct line *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw, const struct pl_params *p,
+                    const struct tf_zero *z)
+{
+	struct pl_arena *a = l->a;
+	const char *name = literal(a, ref);
+	put(l, "deepspeed");
+	put(l, "--num_gpus");
+	put(l, pl_arena_printf(a, "%u", p->data_parallel));
+	put(l, "--no_python");
+	put(l, "python3");
+	put(l, "-c");
+	put(l, pl_arena_printf(a,
+	                       "import deepspeed; from deepspeed.accelerator import get_accelerator; "
+	                       "from transformers import AutoModelForCausalLM, AutoTokenizer; from transformers.integrations import HfDeepSpeedConfig; "
+	                       "c = %s; deepspeed.init_distributed(); h = HfDeepSpeedConfig(c); t = AutoTokenizer.from_pretrained(%s); "
+	                       "m = deepspeed.initialize(model=AutoModelForCausalLM.from_pretrained(%s, dtype=\"%s\"%s), config=c)[0].module.eval(); "
+	                       "x = t([\"Hello\"] * %llu, return_tensors=\"pt\").to(get_accelerator().current_device_name()); "
+	                       "print(t.batch_decode(m.generate(**x, synced_gpus=True, %s)))",
+	                       zero_config(a, hw, p, z), name, name, before_ampere(hw) ? "float16" : "bfloat16",
+	                       p->attention_eager ? ", attn_implementation=\"eager\"" : "",
+	                       (unsigned long long)pl_ceil_div(p->n_seq, p->data_parallel ? p->data_parallel : 1), generate_options(a, p)));
+	(void)m;
+}
+
 int tf_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
                const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
 {
@@ -159,7 +198,12 @@ int tf_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 	bool plain = p->n_seq == 1 && (p->device_map_auto || !hw->n_devices) && !p->offload_folder && !p->max_num_batched_tokens &&
 	             p->type_k != PL_DTYPE_I8 && p->type_k != PL_DTYPE_INT4 && !m->is_embedding && !p->engine_version;
 	model_ref = sv_model_word(a, m, model_ref, quantises(m));
-	if (plain)
+	if (p->zero_stage == 3) {
+		struct tf_job j = {.a = a, .m = m, .hw = hw, .p = (struct pl_params *)(uintptr_t)p, .elem_bytes = 2, .n_gpus = p->data_parallel};
+		struct tf_zero z;
+		tf_zero(&j, &z);
+		sharded(&line, m, model_ref, hw, p, &z);
+	} else if (plain)
 		serve(&line, m, model_ref, hw, p);
 	else
 		python(&line, m, model_ref, hw, p);

@@ -32,8 +32,14 @@ static const char *parallel(struct pl_arena *a, const struct pl_params *p)
 		text = join(a, text, pl_arena_printf(a, pl_tr("tensor parallel over %u GPUs"), p->tensor_parallel));
 	if (p->pipeline_parallel > 1)
 		text = join(a, text, pl_arena_printf(a, pl_tr("pipeline of %u stages"), p->pipeline_parallel));
-	if (p->data_parallel > 1)
+	if (p->zero_stage == 3) {
+		static const char *const where[] = {PL_N_("weights sharded over %u GPUs (ZeRO stage 3)"),
+		                                    PL_N_("weights in RAM, streamed to %u GPUs (ZeRO stage 3)"),
+		                                    PL_N_("weights on the NVMe drive, streamed to %u GPUs (ZeRO stage 3)")};
+		text = join(a, text, pl_arena_printf(a, pl_tr(where[p->zero_offload]), p->data_parallel));
+	} else if (p->data_parallel > 1) {
 		text = join(a, text, pl_arena_printf(a, pl_tr("%u replicas"), p->data_parallel));
+	}
 	if (p->expert_parallel)
 		text = join(a, text, pl_tr("experts dealt out over the ranks"));
 	return text;

@@ -121,7 +121,7 @@ static json_t *request(const struct pl_plan *p)
 
 static json_t *knobs(json_t *o, const struct pl_params *p, uint32_t n_devices)
 {
-	static const char *const modes[] = {"layer", "row", "none"};
+	static const char *const modes[] = {"layer", "row", "none"}, *const shards[] = {"none", "cpu", "nvme"};
 	json_t *split = json_array(), *overrides = json_array();
 	bool any = false;
 	for (uint32_t i = 0; i < n_devices && i < PL_MAX_DEVICES; i++)
@@ -146,6 +146,8 @@ static json_t *knobs(json_t *o, const struct pl_params *p, uint32_t n_devices)
 	put(o, "max_num_batched_tokens", size(p->max_num_batched_tokens));
 	put(o, "max_num_seqs", size(p->max_num_seqs));
 	put(o, "enforce_eager", json_boolean(p->enforce_eager));
+	put(o, "zero_stage", size(p->zero_stage));
+	put(o, "offload_param_device", json_string(shards[p->zero_offload]));
 	return o;
 }
 

@@ -5,11 +5,11 @@
 
 static const char *const cause_names[PL_CAUSE_COUNT] = {
     "gemm", "attention", "experts", "recurrent", "elementwise", "lm_head", "sampling", "launch", "all_reduce", "all_to_all",
-    "hop", "host_link", "disk"};
+    "hop", "host_link", "disk", "weight_gather"};
 static const char *const cause_texts[PL_CAUSE_COUNT] = {
     PL_N_("matrix multiplications"), PL_N_("attention"), PL_N_("experts"), PL_N_("recurrent layers"), PL_N_("norms and activations"),
     PL_N_("the output layer"), PL_N_("sampling"), PL_N_("launches and the engine's own work"), PL_N_("all-reduce"),
-    PL_N_("all-to-all"), PL_N_("hand-over between devices"), PL_N_("weights over PCIe"), PL_N_("reading from disk")};
+    PL_N_("all-to-all"), PL_N_("hand-over between devices"), PL_N_("weights over PCIe"), PL_N_("reading from disk"), PL_N_("gathering sharded weights")};
 
 const char *pl_cause_name(enum pl_cause c)
 {
@@ -34,7 +34,7 @@ static bool several_gpus(const struct pl_speed *s)
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < s->n_places; i++)
 		n += s->places[i].first == PL_SPEED_HOST ? 0 : s->places[i].n;
-	return n > 1;
+	return n > 1 || (s->gathers && s->n_replicas > 1);
 }
 
 enum pl_answer_class pl_speed_class(const struct pl_speed *s, bool prefill)

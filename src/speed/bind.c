@@ -52,6 +52,16 @@ static void bind_message(const struct bound *b, const struct pl_work *w, struct 
 	}
 }
 
+/* The disk fills RAM ahead of the rest; slot, link and copy follow each other on one stream. Nothing hides the first layer. */
+static void bind_gather(const struct bound *b, const struct pl_place *p, const struct pl_work *w, struct pl_term *t)
+{
+	double slot_s = w->slot_bytes / (w->slot_bytes_per_s * b->v[PL_F_PCIE_EFF]);
+	double link_s = w->gather_bytes / (w->link_bytes_per_s * (w->reached ? 1 : b->v[PL_F_REDUCE_EFF]));
+	double copy_s = w->copy_bytes / (p->bytes_per_s * b->v[PL_F_ELEM_EFF]);
+	t->weights_s = fmax(w->disk_bytes / w->disk_bytes_per_s, slot_s + link_s + copy_s);
+	t->fixed_s = t->weights_s / w->launches;
+}
+
 static void bind_measured(const struct binding *g, const struct pl_work *w, struct pl_term *t)
 {
 	const struct bound *b = &g->places[w->place];
@@ -98,6 +108,9 @@ static void bind_one(const struct binding *g, const struct pl_work *w, struct pl
 		break;
 	case PL_TERM_MESSAGE:
 		bind_message(&g->places[w->gpu], w, t);
+		break;
+	case PL_TERM_GATHER:
+		bind_gather(b, p, w, t);
 		break;
 	}
 }

@@ -71,3 +71,54 @@ void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_by
 	w.link_bytes_per_s = w.to_host ? pl_pcie_bytes_per_s(d) : link_bytes_per_s(c, c->s->places[w.gpu].first, 1);
 	pl_work_add(c, &w);
 }
+
+/* Parameters of 1e5 elements and fewer stay whole on every rank (deepspeed, stage3_param_persistence_threshold). */
+static double sharded_bytes(const struct pl_compile *c)
+{
+	double sum = 0;
+	for (uint32_t i = 0; i < c->m->n_tensors; i++)
+		sum += c->m->tensors[i].n_elems > 100000 ? (double)c->m->tensors[i].bytes : 0;
+	return sum * c->scale_bytes;
+}
+
+/* NCCL's all-gather of half a gigabyte on the card, or on its kin linked alike; 0: not measured. */
+static double measured_gather_bytes_per_s(const struct pl_compile *c, uint32_t first, uint32_t n)
+{
+	const double bytes = 0x1p29;
+	const struct pl_device *d = &c->hw->devices[first];
+	struct pl_kernels k;
+	struct pl_curve curve;
+	if (n < 2 || n > 8 || !d->gpu || !pl_kernels_of(d->gpu, &k) || !pl_linked(c, &k, d) ||
+	    !pl_kernel_message(&k, PL_MESSAGE_ALL_GATHER, n, bytes, &curve))
+		return 0;
+	return bytes * (n - 1) / n / pl_curve_s(&curve, 1);
+}
+
+/* A rank reads its part from RAM over its own slot, gets the others' from the ranks, and copies the parts together, which reads
+ * and writes every byte on the stream that gathers (AllGatherCoalescedHandle.wait: torch.cat); all ranks share the drive. */
+void pl_gather_work(struct pl_compile *c, uint32_t place)
+{
+	const struct pl_place *p = &c->s->places[place];
+	double ranks = c->s->n_replicas, all = sharded_bytes(c);
+	struct pl_work w;
+	if (p->first == PL_SPEED_HOST)
+		return;
+	memset(&w, 0, sizeof w);
+	w.kind = PL_TERM_GATHER;
+	w.cause = c->p->zero_offload == PL_ZERO_NVME ? PL_CAUSE_DISK : c->p->zero_offload == PL_ZERO_CPU ? PL_CAUSE_HOST_LINK : PL_CAUSE_GATHER;
+	w.place = w.gpu = place;
+	w.launches = c->m->n_layers ? c->m->n_layers : 1;
+	w.ranks = ranks;
+	w.gather_bytes = all * (ranks - 1) / ranks;
+	w.copy_bytes = ranks > 1 ? 2 * all : 0;
+	w.link_bytes_per_s = measured_gather_bytes_per_s(c, p->first, c->s->n_replicas);
+	w.reached = w.link_bytes_per_s > 0;
+	if (!w.reached)
+		w.link_bytes_per_s = link_bytes_per_s(c, p->first, c->s->n_replicas);
+	w.slot_bytes = c->p->zero_offload != PL_ZERO_GPU ? all / ranks : 0;
+	w.slot_bytes_per_s = pl_pcie_bytes_per_s(&c->hw->devices[p->first]);
+	w.disk_bytes = c->p->zero_offload == PL_ZERO_NVME ? all : 0;
+	w.disk_bytes_per_s = pl_disk_bytes_per_s(c->s->setup.disk_bytes_per_s);
+	c->s->gathers = true;
+	pl_work_add(c, &w);
+}

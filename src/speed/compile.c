@@ -51,6 +51,8 @@ static void engine_work(struct pl_compile *c)
 	w.place = c->last_place >= 0 ? (uint32_t)c->last_place : 0;
 	w.launches = c->m->n_layers;
 	pl_work_add(c, &w);
+	if (c->p->zero_stage == 3)
+		pl_gather_work(c, w.place);
 	if (!c->fused)
 		return;
 	w.kind = PL_TERM_PROMPT;

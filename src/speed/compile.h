@@ -49,11 +49,15 @@ void pl_pass_work(struct pl_compile *c, const struct pl_op *op, uint32_t place, 
 
 /* speed/fused.c: measured kernels of the serving engines. */
 void pl_fused_begin(struct pl_compile *c);
+/* Do the GPUs talk as those of the measured system did? */
+bool pl_linked(const struct pl_compile *c, const struct pl_kernels *k, const struct pl_device *d);
 /* True: the operation is costed (or is part of another that is). */
 bool pl_fused_op(struct pl_compile *c, const struct pl_op *op, uint32_t place);
 
 /* speed/collective.c: the sum over ranks after an operation, and the hand-over when the place changes. */
 void pl_reduce_work(struct pl_compile *c, uint32_t place, uint32_t ranks, double row_bytes);
 void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_bytes);
+/* ZeRO stage 3: the weights of a step on their way to a rank. */
+void pl_gather_work(struct pl_compile *c, uint32_t place);
 
 #endif

@@ -38,7 +38,7 @@ static bool engine_of(const char *id, enum pl_kernel_engine *ret)
 }
 
 /* SXM boards sit on an NVSwitch; the measured PCIe cards had nothing else. Kin say nothing about links. */
-static bool linked(const struct pl_compile *c, const struct pl_kernels *k, const struct pl_device *d)
+bool pl_linked(const struct pl_compile *c, const struct pl_kernels *k, const struct pl_device *d)
 {
 	bool sxm = d->gpu->form_factor && strstr(d->gpu->form_factor, "SXM");
 	bool nvlink = c->hw->link && (strcasestr(c->hw->link, "nvlink") || strcasestr(c->hw->link, "nvswitch"));
@@ -62,7 +62,7 @@ void pl_fused_begin(struct pl_compile *c)
 		return;
 	c->fused->kernels = k;
 	c->fused->engine = e;
-	c->fused->linked = linked(c, &k, d);
+	c->fused->linked = pl_linked(c, &k, d);
 	c->s->kernels_kin = k.kin;
 	c->s->kernels_system = pl_kernel_tables()->systems[k.system].name;
 }

@@ -11,9 +11,14 @@ static const double mapped_frac = 0.67;
 /* Copying out of the page cache. */
 static const double cached_bytes_per_s = 8e9;
 
+double pl_disk_bytes_per_s(double disk_bytes_per_s)
+{
+	return disk_bytes_per_s > 0 ? disk_bytes_per_s : assumed_disk_bytes_per_s;
+}
+
 double pl_mapped_bytes_per_s(double disk_bytes_per_s)
 {
-	return (disk_bytes_per_s > 0 ? disk_bytes_per_s : assumed_disk_bytes_per_s) * mapped_frac;
+	return pl_disk_bytes_per_s(disk_bytes_per_s) * mapped_frac;
 }
 
 /* Seconds before an engine listens, weights apart: context and graph (llama.cpp, about 1 s of driver start and warm-up);

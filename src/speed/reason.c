@@ -51,6 +51,9 @@ const char *pl_speed_reason(struct pl_arena *a, const struct pl_speed *s, const 
 	const char *where = place_name(a, s, busiest(s, c));
 	if (launch > c->memory_s && launch > c->compute_s)
 		return pl_arena_printf(a, pl_tr("%s is bound by launches and the engine's own work, not by bandwidth%s"), what, others(a, c, true));
+	double coming = c->cause_s[PL_CAUSE_GATHER] + c->cause_s[PL_CAUSE_HOST_LINK] + c->cause_s[PL_CAUSE_DISK];
+	if (s->gathers && coming > c->memory_s && coming > c->compute_s)
+		return pl_arena_printf(a, pl_tr("%s is bound by weights on their way to the GPUs%s"), what, others(a, c, false));
 	if (rest > c->memory_s && rest > c->compute_s)
 		return pl_arena_printf(a, pl_tr("%s is bound by what the devices send each other%s"), what, others(a, c, false));
 	if (c->memory_s >= c->compute_s)

@@ -15,7 +15,8 @@ enum pl_term_kind {
 	PL_TERM_ROWS,   /* passes over values: seconds a row */
 	PL_TERM_FIXED,  /* seconds a step, a sequence */
 	PL_TERM_MESSAGE, /* latency plus bytes a row */
-	PL_TERM_PROMPT  /* seconds a step that computes prompt tokens */
+	PL_TERM_PROMPT, /* seconds a step that computes prompt tokens */
+	PL_TERM_GATHER  /* weights on their way to the device beside what computes: weights_s all of them, fixed_s before the first layer */
 };
 
 /* Rows a term works on. */
@@ -66,6 +67,9 @@ struct pl_work {
 	double ranks;           /* MESSAGE: 2 or more in an all-reduce, 1 a hop */
 	double link_bytes_per_s;
 	double rows_min, rows_max;
+	/* GATHER: bytes of a step that come from other ranks, are copied together, cross the slot, come from the disk */
+	bool reached;           /* link_bytes_per_s is what NCCL was measured at */
+	double gather_bytes, copy_bytes, slot_bytes, disk_bytes, slot_bytes_per_s, disk_bytes_per_s;
 	bool measured;          /* a curve costs it: `as` is the term, scaled by two families */
 	enum pl_family scale, prefill_scale;
 	struct pl_term as;
@@ -96,6 +100,7 @@ struct pl_speed {
 	uint32_t n_ubatch;       /* prompt tokens of one pass */
 	bool plain_attention;    /* flash kernels are off */
 	bool pipelined_prefill;  /* passes overlap over the stages */
+	bool gathers;            /* ZeRO: every step gathers the weights */
 	uint32_t n_replicas;     /* data parallel */
 	uint32_t n_in_flight;    /* batches at once on a replica: one a stage of a serving engine's pipeline */
 	double request_s, arrival_steps, age_years, power_limit_w;
@@ -147,7 +152,8 @@ double pl_speed_watts(const struct pl_speed *s, const struct pl_batch *b, struct
  * (tools/distil_power.py prints it), hence ln of the 80 % interval. */
 static const double pl_power_spread_ln = 0.3;
 const char *pl_power_text(struct pl_arena *a, const struct pl_speed *s);
-/* speed/load.c: bytes a second of a mapped file (disk 0: assumed). */
+/* speed/load.c: bytes a second of a drive read in large pieces, of a mapped file (disk 0: assumed). */
+double pl_disk_bytes_per_s(double disk_bytes_per_s);
 double pl_mapped_bytes_per_s(double disk_bytes_per_s);
 void pl_speed_load(const struct pl_speed *s, const struct pl_speed_setup *setup, struct pl_load_answer *ret);
 double pl_pcie_bytes_per_s(const struct pl_device *d);

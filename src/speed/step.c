@@ -154,6 +154,8 @@ static struct part evaluate(const struct pl_term *t, const struct rows *r, doubl
 	case PL_TERM_MESSAGE:
 		p.fixed_s = t->fixed_s + rows * t->row_memory_s;
 		return p;
+	case PL_TERM_GATHER: /* beside the others: what they do not hide is added at the end */
+		return p;
 	}
 	return p;
 }
@@ -193,9 +195,18 @@ static void all_nan(struct pl_step_cost *ret)
 		first[i] = NAN;
 }
 
+/* Weights of the next layers come while this one computes: the longer of both, and the first layer's before all. */
+static void add_gather(const struct pl_term *t, double *place_s, struct pl_step_cost *ret)
+{
+	double extra = fmax(t->weights_s - *place_s, 0) + t->fixed_s;
+	ret->cause_s[t->cause] += extra;
+	*place_s += extra;
+}
+
 void pl_step(const struct pl_speed *s, const struct pl_batch *b, struct pl_step_cost *ret)
 {
 	struct rows r = rows_of(b);
+	const struct pl_term *gather = NULL;
 	double place_s[PL_MAX_PLACES];
 	if (s->unknown) {
 		all_nan(ret);
@@ -207,6 +218,8 @@ void pl_step(const struct pl_speed *s, const struct pl_batch *b, struct pl_step_
 		const struct pl_term *t = &s->terms[i];
 		if (t->rows_max > 0 && (r.all < t->rows_min || r.all >= t->rows_max))
 			continue;
+		if (t->kind == PL_TERM_GATHER)
+			gather = t;
 		struct part p = evaluate(t, &r, b->decode_seqs);
 		double work = both(p.memory_s, p.compute_s) * t->n, fixed = p.fixed_s * t->n;
 		enum pl_cause extra = t->kind >= PL_TERM_FIXED ? t->cause : PL_CAUSE_LAUNCH;
@@ -215,6 +228,8 @@ void pl_step(const struct pl_speed *s, const struct pl_batch *b, struct pl_step_
 		*(p.memory_s >= p.compute_s ? &ret->memory_s : &ret->compute_s) += work;
 		place_s[t->place] += work + fixed;
 	}
+	if (gather)
+		add_gather(gather, &place_s[gather->place], ret);
 	for (uint32_t i = 0; i < s->n_places; i++) {
 		const struct pl_place *p = &s->places[i];
 		ret->total_s += place_s[i];

@@ -281,6 +281,62 @@ static void a_cap_takes_the_clock(void **state)
 	assert_true(fabs(p.cap_compute - pow(0.5 * cbrt(0.5), 0.7)) < 1e-9);
 }
 
+static const struct pl_speed *sharded(struct pl_arena *a, const char *model, const char *line, enum pl_zero_offload offload, uint32_t n_seq)
+{
+	const struct pl_model_row *row;
+	struct pl_plan_request req = {.no_suggestions = true};
+	const struct pl_plan *p = NULL;
+	struct pl_err err = {0};
+	pl_params_default(&req.params);
+	req.params.n_ctx_tokens = 128;
+	req.params.n_seq = n_seq;
+	req.params.zero_stage = 3;
+	req.params.zero_offload = offload;
+	if (pl_engine_find("transformers", &req.engine, &err) || pl_model_row_find(model, &row, &err) ||
+	    pl_model_from_config(a, row->id, row->config_json, row->config_len, "bf16", &req.model, &err) ||
+	    pl_machine_parse(a, line, &req.machine, &err) || pl_plan_make(a, &req, &p, &err))
+		fail_msg("%s on %s: %s", model, line, err.msg);
+	return compile(a, p, NULL);
+}
+
+/* BLOOM on 8 A100 of 80 GB, a step of all ranks: 283 ms × 8 at one sequence a rank, 34.88 ms × 64 at eight
+ * (huggingface/transformers-bloom-inference, bloom-inference-scripts, ds-zero bf16). */
+static void sharded_weights_take_the_time_of_the_link(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = sharded(a, "bigscience/bloom", "8x a100-sxm-80, nvlink, ram 1TiB", PL_ZERO_GPU, 8);
+	struct pl_step_cost c;
+	pl_step(s, &(struct pl_batch){.decode_seqs = 1, .decode_depth_tokens = 50}, &c);
+	assert_true(c.total_s > 2.264 * 0.8 && c.total_s < 2.264 * 1.25);
+	assert_true(c.cause_s[PL_CAUSE_GATHER] > 0.5 * c.total_s);
+	pl_step(s, &(struct pl_batch){.decode_seqs = 8, .decode_depth_tokens = 50}, &c);
+	assert_true(c.total_s > 2.232 * 0.8 && c.total_s < 2.232 * 1.25);
+	pl_arena_free(a);
+}
+
+/* One GPU, weights in RAM: all of them cross the slot each step; a large batch hides all but the first layer. By hand: total =
+ * the longer of both + 1/32 of the transfer. */
+static void streamed_weights_hide_behind_a_batch(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = sharded(a, "llama3.1-8b", "rtx3090, ram 64GiB", PL_ZERO_CPU, 1);
+	struct pl_step_cost small, large;
+	double least = 16e9 / 31.5e9; /* PCIe 4.0 × 16 at its line rate */
+	pl_step(s, &(struct pl_batch){.decode_seqs = 1}, &small);
+	assert_true(small.total_s > least && small.total_s < 2 * least);
+	pl_step(s, &(struct pl_batch){.prefill_tokens = 65536, .prefill_seqs = 64}, &large);
+	double computing = large.total_s - large.cause_s[PL_CAUSE_HOST_LINK];
+	assert_true(computing > small.total_s);
+	double transfer = 32 * large.cause_s[PL_CAUSE_HOST_LINK];
+	double alone = small.total_s - small.cause_s[PL_CAUSE_HOST_LINK];
+	assert_true(fabs(small.total_s - (fmax(transfer, alone) + transfer / 32)) < 1e-9 * transfer);
+	pl_step(sharded(a, "llama3.1-8b", "rtx3090, ram 64GiB", PL_ZERO_NVME, 1), &(struct pl_batch){.decode_seqs = 1}, &large);
+	assert_true(large.total_s > small.total_s && large.cause_s[PL_CAUSE_DISK] > 0);
+	pl_arena_free(a);
+}
+
 /* A draft whose every token is refused costs time; one that is always accepted gains less than K + 1 times. */
 static void speculation_pays_by_acceptance(void **state)
 {
@@ -329,7 +385,8 @@ int main(void)
 	    cmocka_unit_test(more_bandwidth_is_never_slower), cmocka_unit_test(one_rank_is_none),
 	    cmocka_unit_test(an_unknown_card_says_what_it_needs), cmocka_unit_test(a_step_is_cheap),
 	    cmocka_unit_test(every_constant_has_a_name), cmocka_unit_test(a_power_cap_slows_and_saves), cmocka_unit_test(watts_follow_what_cards_do),
-	    cmocka_unit_test(a_layer_split_waits_in_turn), cmocka_unit_test(a_cap_takes_the_clock),
+	    cmocka_unit_test(a_layer_split_waits_in_turn), cmocka_unit_test(a_cap_takes_the_clock), cmocka_unit_test(sharded_weights_take_the_time_of_the_link),
+	    cmocka_unit_test(streamed_weights_hide_behind_a_batch),
 	    cmocka_unit_test(speculation_pays_by_acceptance), cmocka_unit_test(paging_takes_the_disks_time),
 	    cmocka_unit_test(intervals_hold_their_medians),
 	};

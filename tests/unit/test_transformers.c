@@ -367,6 +367,63 @@ static void impossible_requests_are_named(void **state)
 	pl_arena_free(r.a);
 }
 
+/* deepspeed 0.19: 1/4 of two matrices of 2^22 and 32 of 56 · 2^20 elements; 1e9 live ones and the one that passes the limit, a
+ * bucket of 5e7 and the one that passes it; each rank computes a quarter of the sequences. */
+static void zero_keeps_a_share_and_gathers_the_rest(void **state)
+{
+	(void)state;
+	struct rig r;
+	rig_init(&r);
+	for (int i = 0; i < 4; i++)
+		add_gpu(&r, 24 * GIB);
+	r.p.zero_stage = 3;
+	r.p.n_seq = 4;
+	lay_out(&r);
+	uint64_t one = 56ull << 20, prompt = 8192ull * 2 * (3 * 14336 + 4 * 4096), shard = (2 * (1ull << 22) + 32 * one) / 4 * 2;
+	assert_true(r.l.fits);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(r.l.devices[i].model_bytes, shard);
+		assert_int_equal(r.l.devices[i].kv_bytes, 8192ull * 131072); /* of one sequence */
+		assert_int_equal(r.l.devices[i].compute_bytes, prompt + 2 * (1000000000 + one + 50000000 + one));
+		assert_int_equal(r.l.devices[i].n_layers, 32);
+	}
+	assert_int_equal(r.l.host.use.model_bytes, 0);
+	r.p.zero_offload = PL_ZERO_CPU;
+	lay_out(&r);
+	assert_int_equal(r.l.devices[0].model_bytes, 0);
+	assert_int_equal(r.l.host.use.model_bytes, 4 * shard);
+	r.p.zero_offload = PL_ZERO_NVME;
+	lay_out(&r);
+	assert_int_equal(r.l.host.use.model_bytes, 0);
+	assert_int_equal(r.l.host.use.compute_bytes, 4ull * 5 * 100000000 * 2); /* five pinned buffers of 1e8 elements a rank */
+	pl_arena_free(r.a);
+}
+
+static void zero_is_started_by_deepspeed(void **state)
+{
+	(void)state;
+	struct rig r;
+	struct pl_argv v;
+	const struct pl_machine *hw;
+	rig_init(&r);
+	struct pl_params p = r.p;
+	p.zero_stage = 3;
+	p.zero_offload = PL_ZERO_CPU;
+	p.n_seq = 6;
+	const struct pl_model *m = load(r.a, "Qwen/Qwen3-8B", NULL);
+	assert_int_equal(pl_machine_parse(r.a, "2x rtx3090, ram 64GiB", &hw, &r.err), 0);
+	assert_int_equal(r.e->layout(r.a, m, hw, &p, &r.l, &r.err), 0);
+	assert_int_equal(r.e->command(r.a, m, "Qwen/Qwen3-8B", hw, &p, &r.l, &v, &r.err), 0);
+	assert_string_equal(v.words[0], "deepspeed");
+	assert_string_equal(v.words[2], "2");
+	assert_non_null(strstr(v.words[v.n_words - 1], "\"stage\": 3, \"offload_param\": {\"device\": \"cpu\", \"pin_memory\": True}"));
+	assert_non_null(strstr(v.words[v.n_words - 1], "[\"Hello\"] * 3,"));
+	p = r.p;
+	p.zero_stage = 3;
+	assert_int_equal(r.e->layout(r.a, load(r.a, "Qwen/Qwen3-8B", "nf4"), hw, &p, &r.l, &r.err), -PL_ERR_UNSUPPORTED);
+	pl_arena_free(r.a);
+}
+
 static void a_larger_card_is_never_worse(void **state)
 {
 	(void)state;
@@ -399,6 +456,7 @@ int main(void)
 	    cmocka_unit_test(eight_bit_floats_are_unpacked_where_the_card_lacks_them),
 	    cmocka_unit_test(the_launch_line_says_what_auto_would_not_do),
 	    cmocka_unit_test(impossible_requests_are_named),
+	    cmocka_unit_test(zero_keeps_a_share_and_gathers_the_rest), cmocka_unit_test(zero_is_started_by_deepspeed),
 	    cmocka_unit_test(a_larger_card_is_never_worse),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,12 @@ struct pl_serve_policy {
 	double cache_tokens; /* tokens the cache holds for them; 0: no limit known */
 	bool mixed;          /* decoding goes on in the steps that compute prompts (vLLM, TensorRT-LLM); else it waits (SGLang) */
 	bool whole_prompts;  /* a prompt that does not fit what is left of a step waits for the next one (TensorRT-LLM) */
+	bool reserves;       /* a request is admitted when its whole answer has room in the cache (TensorRT-LLM); else when its
+	                      * prompt has, and the youngest is computed again when the cache runs over (vLLM, SGLang) */
+	bool ahead;          /* the next step is composed while one runs: requests that come meanwhile are seen one step later */
+	double poll_steps;   /* decode steps from one look for requests to the next (SGLang's scheduler-recv-interval); 0, 1: each */
+	double wait_steps, wait_tokens; /* prompts are held back for so many steps, or until so many tokens of a step are there
+	                      * (TensorRT-LLM's batch_wait_timeout_iters, batch_wait_max_tokens_ratio); 0: not */
 };
 /* The policy of the engine, parameters and layout that s was compiled with. */
 void pl_serve_policy_of(const struct pl_speed *s, struct pl_serve_policy *ret);

@@ -23,7 +23,7 @@ static const struct {
     {PL_F_KERNEL, false, 0.15},           {PL_F_EXPERT_KERNEL, false, 0.2},    {PL_F_ATTN_KERNEL, false, 0.2},
     {PL_F_PROMPT_ATTN_KERNEL, false, 0.3}, {PL_F_REDUCE_KERNEL, false, 0.3},   {PL_F_GRAPH_OP_S, false, 0.4},
     {PL_F_SERVED_SEQ_S, true, 0.7},       {PL_F_SERVED_REQUEST_S, true, 0.7},  {PL_F_PROMPT_LAYER_S, true, 0.7},
-    {PL_F_ARRIVAL_STEPS, true, 0.7},
+    {PL_F_SERVED_INGEST_S, true, 0.7},
 };
 
 struct row {

@@ -9,8 +9,9 @@
 
 struct request {
 	double prompt, output; /* tokens */
-	double left;           /* of the prompt, still to compute */
-	double arrival_s, first_s;
+	double made;           /* of the answer; more than 0 in the queue: it lost its place and computes them again */
+	double left;           /* of prompt and answer so far, still to compute */
+	double arrival_s, visible_s, first_s;
 	double ends;           /* when the count of decode steps reaches this, the answer is done */
 };
 
@@ -21,15 +22,18 @@ struct loop {
 	struct request *r;
 	uint32_t n, next;      /* requests, the next to arrive */
 	uint32_t *heap, n_running; /* running requests, the first to end on top */
-	uint32_t *queue, head, n_queue; /* waiting, in order of arrival; indices grow for ever below n */
+	uint32_t *queue, head, n_queue; /* waiting, in order of arrival */
 	double now_s, steps;   /* steps: decode tokens since the start, per sequence */
+	double ingested_s;     /* when the front end was done with the last request */
+	double step_s, seen_s; /* when the last step began; up to when the scheduler has looked for requests */
+	double unlooked, held; /* decode steps since that look; steps that prompts were held back for company */
 	double context;        /* tokens in the cache of all running sequences, at the count `steps` */
-	double reserved;       /* tokens they will hold at most */
+	double filling;        /* tokens that prompts being computed will take */
+	double reserved;       /* tokens set aside for all admitted requests at most */
 	double busy_prompt_s, area; /* time of steps that compute prompts; running × time */
 	double sum_ttft, sum_tpot, sum_e2e, sum_tokens;
 	double *ttft;
 	uint32_t n_done, n_first;
-	double burst; /* requests that came at once at the start */
 	bool queued;
 };
 
@@ -69,13 +73,43 @@ static uint32_t pop(struct loop *l)
 	return top;
 }
 
+/* The youngest loses its place first. Returns where it stands in the heap. */
+static uint32_t youngest(const struct loop *l)
+{
+	uint32_t at = 0;
+	for (uint32_t i = 1; i < l->n_running; i++)
+		if (l->heap[i] > l->heap[at])
+			at = i;
+	return at;
+}
+
+static void drop(struct loop *l, uint32_t at)
+{
+	uint32_t n = --l->n_running, q = l->heap[n];
+	if (at == n)
+		return;
+	for (; at && before(l, q, l->heap[(at - 1) / 2]); at = (at - 1) / 2)
+		l->heap[at] = l->heap[(at - 1) / 2];
+	for (uint32_t c; (c = 2 * at + 1) < n; at = c) {
+		c += c + 1 < n && before(l, l->heap[c + 1], l->heap[c]);
+		if (!before(l, l->heap[c], q))
+			break;
+		l->heap[at] = l->heap[c];
+	}
+	l->heap[at] = q;
+}
+
 /* ---- requests */
 
+/* One front end reads requests, one after the other, and makes tokens of them. */
 static void arrive(struct loop *l)
 {
 	if (l->next == l->n)
 		return;
-	l->r[l->next].arrival_s = l->now_s;
+	struct request *r = &l->r[l->next];
+	r->arrival_s = l->now_s;
+	l->ingested_s = fmax(l->ingested_s, l->now_s) + l->s->request_s + l->s->ingest_s * r->prompt;
+	r->visible_s = l->ingested_s;
 	l->queue[l->head + l->n_queue++] = l->next++;
 }
 
@@ -102,6 +136,7 @@ static void finish(struct loop *l, uint32_t q)
 	struct request *r = &l->r[q];
 	l->context -= r->prompt + r->output;
 	l->reserved -= r->prompt + r->output;
+	r->made = r->output;
 	if (r->output > 1)
 		l->sum_tpot += (l->now_s - r->first_s) / (r->output - 1);
 	l->sum_e2e += l->now_s - r->arrival_s;
@@ -116,26 +151,51 @@ static void finish_ended(struct loop *l)
 		finish(l, pop(l));
 }
 
-/* The prompt is computed: its first token is out. */
+/* The prompt is computed: its next token is out. */
 static void start(struct loop *l, uint32_t q)
 {
 	struct request *r = &l->r[q];
-	r->first_s = l->now_s;
-	l->ttft[l->n_first++] = r->first_s - r->arrival_s;
-	l->sum_ttft += r->first_s - r->arrival_s;
-	r->ends = l->steps + r->output - 1;
-	l->context += r->prompt + 1;
+	l->filling -= r->prompt + r->made;
+	if (!(r->made > 0)) {
+		r->first_s = l->now_s;
+		l->ttft[l->n_first++] = r->first_s - r->arrival_s;
+		l->sum_ttft += r->first_s - r->arrival_s;
+	}
+	r->made += 1;
+	r->ends = l->steps + r->output - r->made;
+	l->context += r->prompt + r->made;
 	push(l, q);
 }
 
+/* Out of the cache and back to the head of the queue, which has a free place before it: it left from there. */
+static void preempt(struct loop *l, uint32_t at)
+{
+	uint32_t q = l->heap[at];
+	struct request *r = &l->r[q];
+	drop(l, at);
+	r->made = fmax(1, r->output - fmax(1, r->ends - l->steps));
+	r->left = r->prompt + r->made;
+	l->context = fmax(0, l->context - r->left);
+	l->reserved -= r->prompt + r->output;
+	l->queue[--l->head] = q;
+	l->n_queue++;
+	l->queued = true;
+}
+
 /* ---- steps */
+
+static double cache_left(const struct loop *l)
+{
+	double most = l->policy->cache_tokens;
+	return most <= 0 ? INFINITY : most - (l->policy->reserves ? l->reserved : l->context + l->filling);
+}
 
 static bool has_room(const struct loop *l, const struct request *r, uint32_t taken)
 {
 	if (l->n_running + taken + 1 > l->policy->max_seqs)
 		return false;
 	/* One alone always runs: the engine refused to start if it could not. */
-	return l->policy->cache_tokens <= 0 || !(l->n_running + taken) || l->reserved + r->prompt + r->output <= l->policy->cache_tokens;
+	return !(l->n_running + taken) || r->prompt + (l->policy->reserves ? r->output : r->made + 1) <= cache_left(l);
 }
 
 struct chunk {
@@ -143,14 +203,40 @@ struct chunk {
 	uint32_t parts, done; /* prompts it touches, prompts it completes: the first of the queue */
 };
 
+/* The scheduler looks for requests between steps; one that composes a step while the last one runs sees what had come when
+ * that began. */
+static void look(struct loop *l)
+{
+	if (l->unlooked < l->policy->poll_steps)
+		return;
+	l->seen_s = l->policy->ahead ? l->step_s : l->now_s;
+	l->unlooked = 0;
+}
+
+static bool seen(const struct loop *l, uint32_t i)
+{
+	return i < l->n_queue && l->r[l->queue[l->head + i]].visible_s <= l->seen_s;
+}
+
+/* Held back until many are there, or for so many steps: prompts disturb those who decode less often. */
+static bool holds(const struct loop *l)
+{
+	double tokens = l->n_running;
+	if (!(l->held < l->policy->wait_steps) || !l->n_running || !seen(l, 0))
+		return false;
+	for (uint32_t i = 0; seen(l, i) && tokens < l->policy->wait_tokens; i++)
+		tokens += l->r[l->queue[l->head + i]].left;
+	return tokens < l->policy->wait_tokens;
+}
+
 /* Prompts for the next step, first come first served. */
 static struct chunk gather(struct loop *l)
 {
 	struct chunk c = {0};
 	double room = l->policy->step_tokens - (l->policy->mixed ? l->n_running * l->per_seq : 0);
-	for (uint32_t i = 0; i < l->n_queue && room >= 1; i++) {
+	for (uint32_t i = 0; seen(l, i) && room >= 1; i++) {
 		struct request *r = &l->r[l->queue[l->head + i]];
-		bool fresh = r->left >= r->prompt;
+		bool fresh = r->left >= r->prompt + r->made;
 		if (fresh && !has_room(l, r, i)) {
 			l->queued = true;
 			break;
@@ -158,9 +244,11 @@ static struct chunk gather(struct loop *l)
 		double part = fmin(r->left, room);
 		if (l->policy->whole_prompts && part < r->left && c.parts)
 			break;
-		if (fresh)
+		if (fresh) {
 			l->reserved += r->prompt + r->output;
-		c.past += part * (r->prompt - r->left);
+			l->filling += r->prompt + r->made;
+		}
+		c.past += part * (r->prompt + r->made - r->left);
 		c.tokens += part;
 		c.parts++;
 		r->left -= part;
@@ -196,6 +284,9 @@ static void prompt_step(struct loop *l, const struct chunk *c)
 		b.tokens_per_seq = l->per_seq;
 	}
 	double seconds = pl_step_s(l->s, &b);
+	l->step_s = l->now_s;
+	l->unlooked = l->policy->poll_steps; /* SGLang's skipping of looks counts decode steps only */
+	l->held = 0;
 	advance(l, seconds, decodes ? l->yield : 0);
 	l->busy_prompt_s += seconds;
 	finish_ended(l);
@@ -206,24 +297,64 @@ static void prompt_step(struct loop *l, const struct chunk *c)
 	finish_ended(l);
 }
 
-/* Nothing to compute but answers until the next one ends: its cost is that of the middle. */
-static void decode_stretch(struct loop *l)
+/* Steps until the scheduler looks and sees the first request that it has not seen; INFINITY none waits. */
+static double steps_to_sight(const struct loop *l, double step_s)
 {
-	double tokens = fmax(l->r[l->heap[0]].ends - l->steps, l->yield);
-	struct pl_batch b = {.decode_seqs = l->n_running, .decode_depth_tokens = depth(l, tokens / 2), .tokens_per_seq = l->per_seq};
-	double steps = ceil(tokens / l->yield - 1e-9);
-	advance(l, steps * pl_step_s(l->s, &b), tokens);
+	uint32_t i = 0;
+	while (seen(l, i) && i < 2) /* those that wait for room wait on */
+		i++;
+	if (i >= l->n_queue || seen(l, i))
+		return INFINITY;
+	double away = ceil((l->r[l->queue[l->head + i]].visible_s - l->now_s) / step_s - 1e-9), poll = fmax(1, l->policy->poll_steps);
+	double steps = fmax(1, away + (l->policy->ahead ? 1 : 0));
+	return ceil((l->unlooked + steps) / poll - 1e-9) * poll - l->unlooked;
+}
+
+/* Decode steps before something else happens, at most those to the end of the next answer. */
+static double stretch(struct loop *l, bool held, double step_s)
+{
+	double steps = ceil((l->r[l->heap[0]].ends - l->steps) / l->yield - 1e-9), growth = l->yield * l->n_running;
+	steps = fmin(fmax(1, steps), steps_to_sight(l, step_s));
+	if (held)
+		steps = fmin(steps, l->policy->wait_steps - l->held);
+	if (!l->policy->reserves && l->policy->cache_tokens > 0)
+		steps = fmin(steps, floor(cache_left(l) / growth));
+	return fmax(1, steps);
+}
+
+/* Nothing to compute but answers until the next one ends or a prompt comes: the cost is that of the middle. */
+static void decode_stretch(struct loop *l, bool held)
+{
+	while (!l->policy->reserves && l->n_running > 1 && cache_left(l) < l->yield * l->n_running)
+		preempt(l, youngest(l));
+	struct pl_batch b = {.decode_seqs = l->n_running, .decode_depth_tokens = depth(l, 0), .tokens_per_seq = l->per_seq};
+	double first_s = pl_step_s(l->s, &b), steps = stretch(l, held, first_s), seconds = first_s;
+	double tokens = fmin(steps * l->yield, fmax(l->r[l->heap[0]].ends - l->steps, l->yield));
+	if (steps > 1) {
+		b.decode_depth_tokens = depth(l, tokens / 2);
+		seconds = pl_step_s(l->s, &b);
+	}
+	l->step_s = l->now_s + (steps - 1) * seconds;
+	l->unlooked = fmod(l->unlooked + steps - 1, fmax(1, l->policy->poll_steps)) + 1;
+	l->held = held ? l->held + steps : 0;
+	advance(l, steps * seconds, tokens);
 	finish_ended(l);
 }
 
 static void play(struct loop *l)
 {
 	while (l->n_queue || l->n_running) {
-		struct chunk c = gather(l);
-		if (c.parts)
+		look(l);
+		bool held = holds(l);
+		struct chunk c = held ? (struct chunk){0} : gather(l);
+		if (c.parts) {
 			prompt_step(l, &c);
-		else
-			decode_stretch(l);
+		} else if (l->n_running) {
+			decode_stretch(l, held);
+		} else { /* idle until the front end hands one over */
+			l->now_s = l->step_s = fmax(l->now_s, l->r[l->queue[l->head]].visible_s);
+			l->unlooked = l->policy->poll_steps;
+		}
 	}
 }
 
@@ -262,18 +393,14 @@ static void report(struct loop *l, double replicas, struct pl_served *ret)
 {
 	double n = l->n_done;
 	qsort(l->ttft, l->n_first, sizeof *l->ttft, by_value);
-	/* A server that decodes looks for new requests between steps; the clients of the burst find it idle. The wait is not
-	 * played: it would only spread arrivals; the clients are the slower for it. */
-	double seen_s = l->s->arrival_steps * l->sum_tpot / n / l->yield, later = 1 - l->burst / n;
-	double request_s = l->s->request_s + seen_s * later, e2e_s = l->sum_e2e / n + request_s;
-	double slower = e2e_s > 0 ? l->sum_e2e / n / e2e_s : 1;
-	ret->ttft_s = pl_serve_within(l->s, PL_CLASS_SERVED_TTFT, l->sum_ttft / n + request_s, false);
-	ret->ttft_p50_s = l->ttft[l->n_first / 2] + request_s;
-	ret->ttft_p99_s = l->ttft[(uint32_t)(0.99 * (l->n_first - 1))] + request_s;
+	double e2e_s = l->sum_e2e / n;
+	ret->ttft_s = pl_serve_within(l->s, PL_CLASS_SERVED_TTFT, l->sum_ttft / n, false);
+	ret->ttft_p50_s = l->ttft[l->n_first / 2];
+	ret->ttft_p99_s = l->ttft[(uint32_t)(0.99 * (l->n_first - 1))];
 	ret->tpot_s = pl_serve_within(l->s, PL_CLASS_SERVED_TPOT, l->sum_tpot / n, false);
-	ret->output_tok_s = pl_serve_within(l->s, PL_CLASS_SERVED_TPOT, replicas * slower * l->sum_tokens / l->now_s, true);
+	ret->output_tok_s = pl_serve_within(l->s, PL_CLASS_SERVED_TPOT, replicas * l->sum_tokens / l->now_s, true);
 	ret->e2e_s = e2e_s;
-	ret->running = replicas * slower * l->area / l->now_s;
+	ret->running = replicas * l->area / l->now_s;
 	ret->prompt_share_frac = l->busy_prompt_s / l->now_s;
 	ret->queues = l->queued;
 }
@@ -299,7 +426,6 @@ int pl_serve_closed_loop(struct pl_arena *a, const struct pl_speed *s, const str
 	if (!l.r || !l.heap || !l.queue || !l.ttft)
 		return pl_fail(err, PL_ERR_NOMEM, "load", "out of memory while playing %g requests", n);
 	draw_lengths(&l, load);
-	l.burst = clients;
 	for (double i = 0; i < clients; i++)
 		arrive(&l);
 	play(&l);

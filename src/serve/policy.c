@@ -57,6 +57,8 @@ void pl_serve_policy_of(const struct pl_speed *s, struct pl_serve_policy *ret)
 	const struct pl_layout *l = s->setup.layout;
 	bool llama = !strcmp(engine, "llama.cpp");
 	*ret = (struct pl_serve_policy){.mixed = strcmp(engine, "sglang") != 0, .whole_prompts = !strcmp(engine, "tensorrt-llm")};
+	ret->reserves = ret->whole_prompts || llama;
+	ret->ahead = !llama; /* vLLM's async scheduling (default from 0.14), SGLang's and TensorRT-LLM's overlap schedulers */
 	ret->step_tokens = llama ? p->n_batch : first_known(p->max_num_batched_tokens, default_step_tokens(s, engine));
 	ret->max_seqs = llama ? p->n_seq : first_known(p->max_num_seqs, 1024);
 	ret->cache_tokens = l && l->kv_cache_tokens.known ? (double)l->kv_cache_tokens.value : 0;

@@ -34,7 +34,9 @@ void pl_serve_steady(const struct pl_speed *s, const struct pl_serve_policy *pol
 	double tpot = (step / yield) + (running - 1) / output * extra;
 	/* Prompts arrive once an answer; those that meet wait for each other (M/D/1 with few customers). */
 	double busy = fmin(running * extra / (output * tpot + extra), 0.95);
-	double ttft = s->arrival_steps * step + alone + (running > 1 ? busy / 2 / (1 - busy) * extra : 0);
+	/* A request comes when another has ended, a step has just begun then; one composed before that goes by as well. */
+	double look = (policy->ahead ? 2 : 1) + fmax(0, policy->poll_steps - 1) / 2 + policy->wait_steps;
+	double ttft = (running > 1 ? look * step : 0) + s->ingest_s * prompt + alone + (running > 1 ? busy / 2 / (1 - busy) * extra : 0);
 	if (running < clients) /* the others wait for a place: Little's law over the whole loop */
 		ttft += (clients - running) / running * (ttft + tpot * (output - 1));
 	double cycle = ttft + tpot * (output - 1), rate = fmin(clients / cycle, running / (alone + tpot * (output - 1)));

@@ -208,7 +208,7 @@ void pl_speed_bind_bumped(struct pl_speed *s, const struct pl_constants *constan
 			w->peak_flops_per_s = s->places[w->place].peak16_flops_per_s;
 		bind_one(&g, w, &s->terms[i]);
 	}
-	s->arrival_steps = s->n_places ? g.places[0].v[PL_F_ARRIVAL_STEPS] : 0;
+	s->ingest_s = s->kernels_system ? g.places[0].v[PL_F_SERVED_INGEST_S] : 0;
 	s->request_s = s->n_places ? g.places[0].v[PL_F_REQUEST_S] : 0;
 }
 

@@ -40,7 +40,7 @@ const char *pl_backend_name(enum pl_backend b)
 bool pl_family_is_served(enum pl_family f)
 {
 	switch (f) {
-	case PL_F_ARRIVAL_STEPS:
+	case PL_F_SERVED_INGEST_S:
 	case PL_F_KERNEL:
 	case PL_F_EXPERT_KERNEL:
 	case PL_F_ATTN_KERNEL:

@@ -103,7 +103,7 @@ struct pl_speed {
 	bool gathers;            /* ZeRO: every step gathers the weights */
 	uint32_t n_replicas;     /* data parallel */
 	uint32_t n_in_flight;    /* batches at once on a replica: one a stage of a serving engine's pipeline */
-	double request_s, arrival_steps, age_years, power_limit_w;
+	double request_s, ingest_s, age_years, power_limit_w;
 	double weight_bytes;
 	bool ram_assumed;        /* nobody says how fast the RAM is */
 	enum pl_kinship kinship;

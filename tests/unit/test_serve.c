@@ -188,6 +188,7 @@ static void a_full_cache_makes_clients_wait(void **state)
 	pl_serve_policy_of(s, &p);
 	struct pl_served free_room = serve(a, s, &p, 32, 1024, 1024);
 	p.cache_tokens = 8 * 2048;
+	p.reserves = true;
 	struct pl_served tight = serve(a, s, &p, 32, 1024, 1024);
 	assert_false(free_room.queues);
 	assert_true(tight.queues);
@@ -196,6 +197,64 @@ static void a_full_cache_makes_clients_wait(void **state)
 	assert_true(tight.ttft_s.median > 10 * free_room.ttft_s.median);
 	struct pl_served again = serve(a, s, &p, 32, 1024, 1024);
 	assert_memory_equal(&again, &tight, sizeof again);
+	pl_arena_free(a);
+}
+
+/* Room for the prompts of 16 is not room for their answers: who came last is thrown out and computed again, nobody is lost. */
+static void a_cache_that_runs_over_throws_the_youngest_out(void **state)
+{
+	(void)state;
+	for (int e = 0; e < 2; e++) {
+		struct pl_arena *a = pl_arena_new(0);
+		const struct pl_speed *s = speed(a, &engines[e], "meta-llama/Meta-Llama-3.1-70B", "fp8", "h200-sxm", 2, 1);
+		struct pl_serve_policy p;
+		pl_serve_policy_of(s, &p);
+		assert_false(p.reserves);
+		p.cache_tokens = 8 * 2048;
+		struct pl_served grows = serve(a, s, &p, 32, 1024, 1024);
+		p.reserves = true;
+		struct pl_served waits = serve(a, s, &p, 32, 1024, 1024);
+		assert_true(grows.queues);
+		assert_true(grows.running > waits.running);
+		assert_true(grows.running <= 8 * 2048 / (0.8 * 1024)); /* each holds a prompt at least */
+		assert_true(grows.ttft_s.median < waits.ttft_s.median);
+		assert_true(grows.output_tok_s.median > 0.5 * waits.output_tok_s.median);
+		pl_arena_free(a);
+	}
+}
+
+/* What a scheduler does before it takes a prompt up is waited for: steps composed ahead, looks that are skipped, company. */
+static void first_tokens_wait_for_the_scheduler(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = speed(a, &engines[1], "meta-llama/Meta-Llama-3.1-70B", "fp8", "h200-sxm", 8, 1);
+	struct pl_serve_policy plain, p;
+	pl_serve_policy_of(s, &plain);
+	plain.ahead = false;
+	plain.cache_tokens = 0;
+	struct pl_serve_load load = {.prompt_tokens = 256, .output_tokens = 1024, .shortest_frac = 0.8, .concurrency = 8, .rounds = 50};
+	struct pl_served base, r;
+	struct pl_err err = {0};
+	assert_int_equal(pl_serve_closed_loop(a, s, &plain, &load, &base, &err), 0);
+	double step = base.tpot_s.median, later = 1 - 1 / load.rounds; /* the burst finds the server idle */
+	p = plain;
+	p.ahead = true;
+	assert_int_equal(pl_serve_closed_loop(a, s, &p, &load, &r, &err), 0);
+	assert_true(fabs((r.ttft_s.median - base.ttft_s.median) / (step * later) - 1) < 0.35);
+	p = plain;
+	p.poll_steps = 41; /* 20 more on average */
+	assert_int_equal(pl_serve_closed_loop(a, s, &p, &load, &r, &err), 0);
+	assert_true(fabs((r.ttft_s.median - base.ttft_s.median) / (20 * step * later) - 1) < 0.35);
+	p = plain;
+	p.wait_steps = 30;
+	p.wait_tokens = 4096;
+	assert_int_equal(pl_serve_closed_loop(a, s, &p, &load, &r, &err), 0);
+	assert_true(r.ttft_s.median - base.ttft_s.median > 15 * step * later);
+	assert_true(r.ttft_s.median - base.ttft_s.median < 31 * step);
+	p.wait_tokens = 1; /* enough at once */
+	assert_int_equal(pl_serve_closed_loop(a, s, &p, &load, &r, &err), 0);
+	assert_true(fabs(r.ttft_s.median - base.ttft_s.median) <= 0);
 	pl_arena_free(a);
 }
 
@@ -313,6 +372,8 @@ int main(void)
 	    cmocka_unit_test(littles_law_holds),          cmocka_unit_test(one_client_waits_for_nobody),
 	    cmocka_unit_test(more_clients_share),         cmocka_unit_test(closed_form_is_near_the_loop),
 	    cmocka_unit_test(more_cards_are_not_slower),  cmocka_unit_test(a_full_cache_makes_clients_wait),
+	    cmocka_unit_test(a_cache_that_runs_over_throws_the_youngest_out),
+	    cmocka_unit_test(first_tokens_wait_for_the_scheduler),
 	    cmocka_unit_test(split_servers_balance),      cmocka_unit_test(absurd_loads_are_refused),
 	    cmocka_unit_test(pipelines),                  cmocka_unit_test(idle_replicas),
 	    cmocka_unit_test(attention_groups),           cmocka_unit_test(all_at_once),

@@ -1,5 +1,6 @@
 /* From the words of a table to a compiled speed and a policy. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -172,6 +173,37 @@ static void choose_ranks(struct pl_served_ask *ask, const struct pl_model *m)
 	ask->dp = ask->cards / tp;
 }
 
+/* Is a release, "0.5.6.post2", before another? One that is not stated is new. */
+static bool before(const char *version, unsigned major, unsigned minor, unsigned patch)
+{
+	unsigned have[3] = {0}, want[3] = {major, minor, patch};
+	if (!version || sscanf(version, "%u.%u.%u", &have[0], &have[1], &have[2]) < 2)
+		return false;
+	for (int i = 0; i < 3; i++)
+		if (have[i] != want[i])
+			return have[i] < want[i];
+	return false;
+}
+
+/* AIConfigurator's generator writes scripts for SGLang since December 2025 (its pull request 144; mixed chunks since 257, January
+ * 2026): runs of older releases were started by hand. */
+static bool is_generated(const struct pl_served_ask *ask, const struct pl_engine *e)
+{
+	return ask->generated && (strcmp(e->id, "sglang") != 0 || !before(ask->version, 0, 5, 6));
+}
+
+static void policy_of(const struct pl_served_ask *ask, const struct pl_engine *e, const struct pl_recipe *recipe, struct pl_served_case *ret)
+{
+	pl_serve_policy_of(ret->speed, &ret->policy);
+	if (recipe)
+		pl_recipe_policy(recipe, &ret->policy);
+	/* By itself from 0.14 on (its release notes); scripts of InferenceX asked for it before. */
+	if (!strcmp(e->id, "vllm") && before(ask->version, 0, 14, 0))
+		ret->policy.ahead = false;
+	if (!strcmp(e->id, "sglang") && is_generated(ask, e))
+		ret->policy.mixed = true; /* enable_mixed_chunk */
+}
+
 bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_served_ask *asked, struct pl_served_case *ret)
 {
 	struct pl_served_ask own = *asked, *ask = &own;
@@ -199,6 +231,11 @@ bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_se
 	if (!p || !l)
 		return false;
 	params_of(ask, e, m, p);
+	const struct pl_recipe *recipe = ask->inferencex ? pl_inferencex_recipe(e->id, ask) : NULL;
+	if (recipe)
+		pl_recipe_params(recipe, ask, p);
+	if (is_generated(ask, e))
+		pl_generated_params(e->id, ask, p);
 	double tokens = cache_tokens(r, e, m, hw, p);
 	if (ask->tuned && tokens >= 1) {
 		tune(ask, tokens, p);
@@ -216,7 +253,7 @@ bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_se
 		return false;
 	}
 	ret->speed = (struct pl_speed *)(uintptr_t)s;
-	pl_serve_policy_of(s, &ret->policy);
+	policy_of(ask, e, recipe, ret);
 	ret->model = m->name;
 	ret->device = ask->gpu;
 	ret->family = pl_arena_strdup(a, ask->model);

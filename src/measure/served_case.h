@@ -20,7 +20,16 @@ struct pl_served_ask {
 	bool tuned;              /* trtllm-bench: batch and tokens of a step follow the lengths and the memory */
 	bool attention_dp;       /* experts' models run with data-parallel attention over the tp ranks */
 	struct pl_serve_load load;
+	const char *version;     /* of the engine; NULL or "": not stated */
+	bool inferencex, generated; /* started by the scripts of InferenceX, of AIConfigurator */
 };
+
+/* measure/inferencex.c: what a start script of InferenceX sets; NULL nothing that is known. */
+struct pl_recipe;
+const struct pl_recipe *pl_inferencex_recipe(const char *engine, const struct pl_served_ask *a);
+void pl_recipe_params(const struct pl_recipe *r, const struct pl_served_ask *a, struct pl_params *p);
+void pl_generated_params(const char *engine, const struct pl_served_ask *a, struct pl_params *p);
+void pl_recipe_policy(const struct pl_recipe *r, struct pl_serve_policy *p);
 
 struct pl_served_case {
 	const char *id;

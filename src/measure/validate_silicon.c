@@ -21,10 +21,13 @@ static const char *const key_columns[] = {
     "attention_dp_size", "moe_tp_size", "moe_ep_size",
 };
 
-/* What one configuration was measured at. */
+/* What one configuration was measured at, in ms. */
 struct spread {
-	double least, most;
+	double least, most, ttft_least, ttft_most;
 };
+
+/* Measured again, the same configuration is this much slower at most. */
+static const double agree_factor = 1.25;
 
 /* A row as the rules see it. */
 struct seen {
@@ -144,16 +147,17 @@ static struct silicon *kept(struct pl_vrow *r)
 	for (uint32_t i = 0; i < v->table->n_rows; i++) {
 		bool fresh = false;
 		struct pl_named *e = pl_nameset_entry(v->a, &seen, key_of(v->a, v->table, i), n, &fresh);
-		double tpot = cell(v->table, i, "silicon_tpot_ms");
+		double tpot = cell(v->table, i, "silicon_tpot_ms"), ttft = cell(v->table, i, "silicon_ttft_ms");
 		if (!e)
 			return NULL;
 		group[i] = e->value;
 		if (fresh)
-			groups[n++] = (struct spread){INFINITY, 0};
-		if (tpot > 0) {
-			groups[group[i]].least = fmin(groups[group[i]].least, tpot);
-			groups[group[i]].most = fmax(groups[group[i]].most, tpot);
-		}
+			groups[n++] = (struct spread){INFINITY, 0, INFINITY, 0};
+		struct spread *g = &groups[group[i]];
+		if (tpot > 0)
+			*g = (struct spread){fmin(g->least, tpot), fmax(g->most, tpot), g->ttft_least, g->ttft_most};
+		if (ttft > 0)
+			*g = (struct spread){g->least, g->most, fmin(g->ttft_least, ttft), fmax(g->ttft_most, ttft)};
 	}
 	for (uint32_t i = 0; i < v->table->n_rows; i++)
 		x->of_row[i] = groups[group[i]];
@@ -231,7 +235,8 @@ static bool ask_of(struct pl_vrow *r, struct pl_served_ask *ask)
 	}
 	*ask = (struct pl_served_ask){.engine = pl_vrow_text(r, "backend"), .model = pl_vrow_text(r, "model_path"),
 	                              .precision = precision_of(r), .gpu = gpu_of(r), .tp = n.tp, .dp = n.dp,
-	                              .pp = (uint32_t)pl_vrow_whole(r, "pp_size", 1, 64, 1), .expert_parallel = n.ep};
+	                              .pp = (uint32_t)pl_vrow_whole(r, "pp_size", 1, 64, 1), .expert_parallel = n.ep,
+	                              .version = pl_vrow_text(r, "backend_version"), .inferencex = !plain, .generated = plain};
 	if (!strcasecmp(ask->model, "zhipuai/GLM-5"))
 		ask->model = "zai-org/GLM-5";
 	ask->load = (struct pl_serve_load){.prompt_tokens = isl, .output_tokens = osl, .shortest_frac = plain ? 1 : 0.8, .rounds = 10};
@@ -239,9 +244,19 @@ static bool ask_of(struct pl_vrow *r, struct pl_served_ask *ask)
 	return ask->gpu != NULL;
 }
 
-static void class_of(struct pl_vrow *r, const struct pl_served_ask *ask)
+/* Rows that can be held against a plan: prompts and answers on the same servers, finished work, and agreed upon wherever the same
+ * configuration was measured again. */
+static bool is_clean(const struct silicon *x, struct pl_vrow *r, bool wip)
+{
+	const struct spread *s = &x->of_row[r->index];
+	return pl_vrow_is(r, "mode", "agg") && !wip && !x->speculates[r->index] && !(s->most > agree_factor * s->least) &&
+	       !(s->ttft_most > agree_factor * s->ttft_least);
+}
+
+static void class_of(struct pl_vrow *r, const struct silicon *x, const struct pl_served_ask *ask)
 {
 	bool wip = strstr(pl_vrow_text(r, "silicon_data_source"), "wip=True") != NULL;
+	pl_vrow_class(r, "clean", is_clean(x, r, wip) ? "yes" : "no");
 	pl_vrow_class(r, "engine", pl_vrow_text(r, "backend"));
 	pl_vrow_class(r, "device", pl_vrow_text(r, "system"));
 	pl_vrow_class(r, "model", pl_vrow_text(r, "model_path"));
@@ -304,17 +319,18 @@ static void map(struct pl_vrow *r)
 	struct pl_prediction *tpot = pl_vrow_measured(r, "tpot_ms", "silicon_tpot_ms", 1);
 	struct spread s = x->of_row[r->index];
 	if (!pl_vrow_is(r, "mode", "agg")) {
-		class_of(r, NULL);
+		class_of(r, x, NULL);
 		map_split(r, ttft, tpot);
 		return;
 	}
 	bool asked = ask_of(r, &ask);
-	class_of(r, &ask);
-	if (s.most > 1.25 * s.least) {
+	class_of(r, x, &ask);
+	bool disagrees = s.most > agree_factor * s.least;
+	if (disagrees) {
 		pl_vrow_flag(r, tpot, "the same configuration was measured at %.3g and %.3g ms: a key is missing", s.least, s.most);
 		pl_vrow_flag(r, ttft, "the same configuration was measured at %.3g and %.3g ms: a key is missing", s.least, s.most);
 	}
-	if (x->speculates[r->index] && s.most <= 1.25 * s.least) {
+	if (x->speculates[r->index] && !disagrees) {
 		pl_vrow_flag(r, tpot, "faster than the same on more cards: a key (speculative decoding) is missing");
 		pl_vrow_flag(r, ttft, "faster than the same on more cards: a key (speculative decoding) is missing");
 	}

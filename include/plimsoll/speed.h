@@ -44,6 +44,7 @@ struct pl_speed_setup {
 	double weight_bytes;                 /* size of the weights as stated for a file; 0: the model's own */
 	uint32_t cpu_threads;                /* 0: the machine's cores */
 	double disk_bytes_per_s;             /* the disk the weights lie on; 0: a PCIe 4.0 drive is assumed */
+	bool rocwmma;                        /* HIP built with rocWMMA's flash attention (matters before the autumn of 2025) */
 	double age_years;                    /* of the engine's build against the newest the constants know; 0: the newest */
 };
 

@@ -9,8 +9,8 @@
 
 /* Scatter between runs that no constant explains: hosts, builds, clocks (15 % between equal rows of local tables). */
 static const double noise_ln = 0.15;
-/* From so many noises on. */
-static const double tail = 1;
+/* From so many noises on, rows pull less and less. */
+static const double tail = 1.5;
 static const double bump_ln = 0.02;
 enum { MAX_STEPS = 12, MAX_CG = 300, MAX_CONTEXTS = 3, MAX_TYPES = 6, MAX_DERIVATIVES = 512 };
 
@@ -75,11 +75,14 @@ static int by_key(const void *x, const void *y)
 static void keys_of(struct pl_fit *f, enum pl_family family, const struct pl_context *x)
 {
 	want_key(f, pl_effect_key(family, PL_SCOPE_BASE, 0, 0));
-	want_key(f, pl_effect_key(family, PL_SCOPE_STACK, x->stack, 0));
-	if (x->arch && by_arch(family)) {
+	if (x->arch && by_arch(family))
 		want_key(f, pl_effect_key(family, PL_SCOPE_ARCH, 0, x->arch));
-		want_key(f, pl_effect_key(family, PL_SCOPE_STACK_ARCH, x->stack, x->arch));
-		want_key(f, pl_effect_key(family, PL_SCOPE_STACK_LINE, x->stack, x->line));
+	for (enum pl_stack s = x->stack; s; s = pl_stack_parent(s)) {
+		want_key(f, pl_effect_key(family, PL_SCOPE_STACK, s, 0));
+		if (x->arch && by_arch(family)) {
+			want_key(f, pl_effect_key(family, PL_SCOPE_STACK_ARCH, s, x->arch));
+			want_key(f, pl_effect_key(family, PL_SCOPE_STACK_LINE, s, x->line));
+		}
 	}
 	if (x->device && by_device(family))
 		want_key(f, pl_effect_key(family, PL_SCOPE_DEVICE, 0, x->device));
@@ -186,15 +189,19 @@ static void entries_of(struct pl_fit *f, struct pl_fit_row *r)
 		const struct pl_slope *s = &r->slopes[i];
 		const struct pl_context *x = &s->context;
 		if (s->type) {
-			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK_TYPE, x->stack, s->type), s->slope);
+			for (enum pl_stack k = x->stack; k; k = pl_stack_parent(k))
+				add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK_TYPE, k, s->type), s->slope);
 			continue;
 		}
 		add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_BASE, 0, 0), s->slope);
-		add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK, x->stack, 0), s->slope);
-		if (x->arch && by_arch(s->family)) {
+		if (x->arch && by_arch(s->family))
 			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_ARCH, 0, x->arch), s->slope);
-			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK_ARCH, x->stack, x->arch), s->slope);
-			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK_LINE, x->stack, x->line), s->slope);
+		for (enum pl_stack k = x->stack; k; k = pl_stack_parent(k)) {
+			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK, k, 0), s->slope);
+			if (x->arch && by_arch(s->family)) {
+				add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK_ARCH, k, x->arch), s->slope);
+				add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_STACK_LINE, k, x->line), s->slope);
+			}
 		}
 		if (x->device && by_device(s->family))
 			add_entry(f, r, pl_effect_key(s->family, PL_SCOPE_DEVICE, 0, x->device), s->slope);
@@ -209,11 +216,12 @@ uint32_t pl_fit_index(struct pl_fit *f, uint32_t key)
 
 /* ---- steps -------------------------------------------------------------------------------------------------------------- */
 
-/* Large residuals count by their size, not its square: a row that is far off still pulls, but does not rule. */
+/* Hosts, builds and labels are off by more than a normal law allows: between the weights of an absolute error and Cauchy's, a
+ * row that is far off still pulls, but less than one that is near. (Chosen by the errors of devices and models left out.) */
 static double robust_weight(double residual)
 {
 	double z = residual / (noise_ln * tail);
-	return 1 / sqrt(1 + z * z);
+	return pow(1 + z * z, -0.75);
 }
 
 /* y = (JᵀWJ + P) x */
@@ -341,12 +349,12 @@ static void make_effects(struct pl_fit *f)
 		slopes_of(f, &w->rows[i], &f->obs[i], f->prior, true);
 		for (uint32_t k = 0; k < w->rows[i].n_slopes; k++) {
 			const struct pl_slope *s = &w->rows[i].slopes[k];
-			if (s->type)
-				want_key(f, pl_effect_key(s->family, PL_SCOPE_STACK_TYPE, s->context.stack, s->type));
-			else
+			for (enum pl_stack g = s->context.stack; g && s->type; g = pl_stack_parent(g))
+				want_key(f, pl_effect_key(s->family, PL_SCOPE_STACK_TYPE, g, s->type));
+			if (!s->type)
 				keys_of(f, s->family, &s->context);
 		}
-		w->rows[i].entries = PL_NEW_N(f->a, struct pl_fit_entry, 6 * (uint64_t)w->rows[i].n_slopes + 1);
+		w->rows[i].entries = PL_NEW_N(f->a, struct pl_fit_entry, 9 * (uint64_t)w->rows[i].n_slopes + 1);
 		w->rows[i].use = f->obs[i].weight > 0;
 	}
 	for (uint32_t i = 0; i < f->prior->n_effects; i++)

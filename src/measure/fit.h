@@ -1,7 +1,7 @@
 /* Fits the constants of the speed model to observations: robust, drawn towards the prior, group by group where asked.
  *
  * ln(predicted) is differentiated by every constant of every place; an effect (speed/constants.h) moves all constants of its
- * contexts alike. Gauss-Newton steps with Cauchy weights; the linear systems are solved by conjugate gradients. */
+ * contexts alike. Gauss-Newton steps with robust weights; the linear systems are solved by conjugate gradients. */
 #ifndef PLIMSOLL_MEASURE_FIT_H
 #define PLIMSOLL_MEASURE_FIT_H
 

@@ -10,6 +10,7 @@
 #include "base/checked.h"
 #include "base/nameset.h"
 #include "measure/local_case.h"
+#include "measure/repeats.h"
 #include "measure/validator.h"
 
 struct pl_local_reader {
@@ -19,12 +20,16 @@ struct pl_local_reader {
 	struct pl_speed **speeds;
 	uint32_t n_speeds, cap_speeds;
 	struct pl_nameset texts;
+	const double *apart; /* of each row: see pl_local_case */
 };
 
-struct pl_local_reader *pl_local_reader_make(struct pl_arena *a, struct pl_err *err)
+struct pl_local_reader *pl_local_reader_make(struct pl_arena *a, const struct pl_table *t, struct pl_err *err)
 {
+	static const char *const measured[] = {"id", "tok_s", "tok_s_sd", NULL};
 	struct pl_local_reader *x = PL_NEW(a, struct pl_local_reader);
-	if (!x) {
+	if (x)
+		x->apart = pl_repeats_spread(a, t, "tok_s", measured);
+	if (!x || !x->apart) {
 		(void)pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while reading the table");
 		return NULL;
 	}
@@ -100,7 +105,8 @@ static enum pl_backend backend_of(struct pl_vrow *r, const struct pl_machine *hw
 	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
 		if (strcasestr(text, words[i].word))
 			return words[i].b;
-	if (!hw->n_devices)
+	/* neither GPU nor backend, but a CPU: it computes, though it has a GPU beside it */
+	if (!hw->n_devices || (!*text && !*pl_vrow_text(r, "gpu")))
 		return PL_BACKEND_CPU;
 	switch (hw->devices[0].vendor) {
 	case PL_VENDOR_AMD:
@@ -165,8 +171,13 @@ static bool timed(struct pl_vrow *r, struct pl_local_case *c)
 		c->out_tokens = number_in("avg out tokens ([0-9.]+)", notes, 200);
 		c->prompt_tokens = 64; /* the tool asks short questions */
 	}
-	if (decode && c->concurrency > 1 && strcasestr(notes, "aggregate"))
+	c->each = c->concurrency > 1 && (strcasestr(notes, "decode rate") || strcasestr(notes, "single_stream"));
+	if (decode && c->concurrency > 1 && !c->each && strcasestr(notes, "aggregate"))
 		c->kind = PL_LOCAL_ANSWER;
+	if (prefill && c->concurrency > 1) {
+		pl_vrow_reason(r, "the rate of one prompt among %g depends on how they arrive", c->concurrency);
+		return false;
+	}
 	if (c->out_tokens < 1 && decode)
 		c->out_tokens = 1;
 	speculation(r, c);
@@ -192,10 +203,65 @@ static enum pl_dtype kv_type(const char *text)
 	return PL_DTYPE_F16;
 }
 
+struct year_at {
+	double number, year;
+};
+
+/* Between two known points; the last holds beyond. */
+static double year_at(const struct year_at *at, size_t n, double number)
+{
+	for (size_t i = 1; i < n; i++)
+		if (number <= at[i].number)
+			return at[i - 1].year + (number - at[i - 1].number) / (at[i].number - at[i - 1].number) * (at[i].year - at[i - 1].year);
+	return at[n - 1].year;
+}
+
+/* When a build of llama.cpp was made: its numbers run with the commits (b1 2023-03, b3000 2024-05, b6000 2025-07, b9200 2026-05). */
+static double build_year(double build)
+{
+	static const struct year_at at[] = {{0, 2023.2}, {1500, 2023.85}, {3000, 2024.4}, {4500, 2025.05}, {6000, 2025.57}, {9200, 2026.38}, {12000, 2026.75}};
+	return year_at(at, sizeof at / sizeof *at, build);
+}
+
+/* Number of the thread of llama.cpp that an address points to, NAN none. */
+static double thread_of(const char *url)
+{
+	return number_in("llama\\.cpp/pull/([0-9]+)", url,
+	                 number_in("llama\\.cpp/issues/([0-9]+)", url, number_in("llama\\.cpp/discussions/([0-9]+)", url, NAN)));
+}
+
+/* When an issue or pull request of llama.cpp was opened, by its number. */
+static double thread_year(double number)
+{
+	static const struct year_at at[] = {{0, 2023.19}, {2917, 2023.66}, {4381, 2023.95}, {7314, 2024.38}, {10000, 2024.81}, {14000, 2025.42},
+	                                    {16000, 2025.71}, {19378, 2026.1}, {22413, 2026.34}, {25494, 2026.55}, {27721, 2026.65}};
+	return year_at(at, sizeof at / sizeof *at, number);
+}
+
+/* Years before the middle of 2026, by build, date or thread. Rows without any are mostly of 2025. */
+static double age_of(struct pl_vrow *r, const char *engine)
+{
+	const double now = 2026.5, usual = 2025.7;
+	const char *date = pl_vrow_text(r, "date"), *build = pl_vrow_text(r, "build");
+	double thread = thread_of(pl_vrow_text(r, "source_url"));
+	double year = strlen(date) >= 7 ? strtod(date, NULL) + (strtod(date + 5, NULL) - 0.5) / 12 : !isnan(thread) ? thread_year(thread) : usual;
+	double b = number_in("\\(([0-9]{3,5})\\)", build, number_in("^b([0-9]{3,5})", build, NAN));
+	if (strstr(engine, "llama.cpp") && !isnan(b))
+		year = fmin(year < 2027 && *date ? year : 2027, build_year(b));
+	return year > now ? 0 : year < 2022 ? now - 2022 : now - year;
+}
+
+/* The address of a run names its split mode where the sweep is over it, and then outranks the column. */
+static bool split_of(struct pl_vrow *r, const char *mode)
+{
+	const char *at = strstr(pl_vrow_text(r, "source_url"), "/sm-");
+	return at ? !strncmp(at + strlen("/sm-"), mode, strlen(mode)) : pl_vrow_is(r, "split_mode", mode);
+}
+
 static void fill_params(struct pl_vrow *r, const struct pl_local_case *c, const struct pl_machine *hw, const char *engine,
                         struct pl_params *p)
 {
-	bool llama = strstr(engine, "llama.cpp") != NULL, tensor = pl_vrow_is(r, "split_mode", "tensor");
+	bool llama = strstr(engine, "llama.cpp") != NULL, tensor = split_of(r, "tensor");
 	const char *notes = pl_vrow_text(r, "notes");
 	pl_params_default(p);
 	p->n_ctx_tokens = (uint64_t)(c->depth_tokens + c->prompt_tokens + c->out_tokens + 16);
@@ -207,9 +273,10 @@ static void fill_params(struct pl_vrow *r, const struct pl_local_case *c, const 
 	uint64_t ngl = pl_vrow_whole(r, "ngl", 0, 1000000, UINT64_MAX);
 	if (llama && ngl != UINT64_MAX)
 		p->n_gpu_layers = (int32_t)pl_min_u64(ngl, 9999);
-	if (pl_vrow_is(r, "flash_attn", "0"))
+	/* until the autumn of 2025 flash attention was asked for, since then it is on where there is a kernel */
+	if (pl_vrow_is(r, "flash_attn", "0") || (llama && !*pl_vrow_text(r, "flash_attn") && age_of(r, engine) > 0.8))
 		p->flash_attn = 0;
-	if (pl_vrow_is(r, "split_mode", "row"))
+	if (split_of(r, "row"))
 		p->split_mode = PL_SPLIT_ROW;
 	if (!llama && hw->n_devices > 1 && (tensor || !strcmp(engine, "vllm") || !strcmp(engine, "mlc") || !strcmp(engine, "sglang")))
 		p->tensor_parallel = hw->n_devices;
@@ -251,25 +318,14 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, const struct pl
 	return rc;
 }
 
-/* When a build of llama.cpp was made: its numbers run with the commits (b1 2023-03, b3000 2024-05, b6000 2025-07, b9200 2026-05). */
-static double build_year(double build)
+/* Kernels that a library or a driver brings, not the engine. */
+static const char *kernels_of(struct pl_vrow *r, const char *engine, enum pl_backend backend)
 {
-	static const double at[][2] = {{0, 2023.2}, {1500, 2023.85}, {3000, 2024.4}, {4500, 2025.05}, {6000, 2025.57}, {9200, 2026.38}, {12000, 2026.75}};
-	for (size_t i = 1; i < sizeof at / sizeof *at; i++)
-		if (build <= at[i][0])
-			return at[i - 1][1] + (build - at[i - 1][0]) / (at[i][0] - at[i - 1][0]) * (at[i][1] - at[i - 1][1]);
-	return at[sizeof at / sizeof *at - 1][1];
-}
-
-/* Years before the middle of 2026, by build or date. Rows without either are mostly of 2025. */
-static double age_of(struct pl_vrow *r, const char *engine)
-{
-	const double now = 2026.5, usual = 2025.7;
-	const char *date = pl_vrow_text(r, "date"), *build = pl_vrow_text(r, "build");
-	double year = strlen(date) >= 7 ? strtod(date, NULL) + (strtod(date + 5, NULL) - 0.5) / 12 : usual, b = number_in("\\(([0-9]{3,5})\\)", build, number_in("^b([0-9]{3,5})", build, NAN));
-	if (strstr(engine, "llama.cpp") && !isnan(b))
-		year = fmin(year < 2027 && *date ? year : 2027, build_year(b));
-	return year > now ? 0 : year < 2022 ? now - 2022 : now - year;
+	if (backend == PL_BACKEND_ROCM && strstr(pl_vrow_text(r, "notes"), "hipblaslt=;"))
+		return "llama.cpp/rocblas";
+	if (backend == PL_BACKEND_VULKAN && (strcasestr(pl_vrow_text(r, "notes"), "amdvlk") || strcasestr(pl_vrow_text(r, "backend"), "amdvlk")))
+		return "llama.cpp/amdvlk";
+	return engine;
 }
 
 static double power_cap_w(struct pl_vrow *r)
@@ -282,6 +338,7 @@ static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, co
                                 double weight_bytes)
 {
 	static const struct pl_engine other = {.id = "other"};
+	const struct pl_engine *own;
 	struct pl_err err = {0};
 	bool fresh;
 	struct pl_named *e = pl_nameset_entry(x->a, &x->names, key, x->n_speeds, &fresh);
@@ -304,12 +361,12 @@ static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, co
 		x->n_speeds++;
 		return NULL;
 	}
-	bool rocblas = backend == PL_BACKEND_ROCM && strstr(pl_vrow_text(r, "notes"), "hipblaslt=;");
-	enum pl_stack stack = pl_stack_find(rocblas ? "llama.cpp/rocblas" : engine, backend);
+	enum pl_stack stack = pl_stack_find(kernels_of(r, engine, backend), backend);
 	struct pl_speed_setup s = {.model = m, .machine = hw, .params = p, .layout = &layout, .backend = backend,
 	                           .stack = pl_stack_name(stack), .weight_bytes = weight_bytes,
-	                           .engine = strstr(engine, "llama.cpp") ? NULL : &other,
+	                           .engine = strstr(engine, "llama.cpp") ? NULL : !pl_engine_find(engine, &own, &err) ? own : &other,
 	                           .age_years = age_of(r, engine),
+	                           .rocwmma = strcasestr(pl_vrow_text(r, "backend"), "rocwmma") != NULL,
 	                           .power_limit_w = power_cap_w(r),
 	                           .cpu_threads = (uint32_t)pl_vrow_whole(r, "threads", 1, 4096, 0)};
 	const struct pl_speed *made;
@@ -419,10 +476,10 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 		p.n_gpu_layers = 0;
 	if (backend == PL_BACKEND_METAL && p.n_gpu_layers == 1)
 		p.n_gpu_layers = 9999; /* until 2024 any number meant all layers on Metal */
-	const char *key = pl_arena_printf(r->a, "%s|%s|%s|%s|%d|%d|%d|%u|%d|%d|%llu|%.0f|%s|%u|%.0f|%d|%d|%.0f", c.model, c.quant, line, engine, backend, p.n_gpu_layers,
+	const char *key = pl_arena_printf(r->a, "%s|%s|%s|%s|%d|%d|%d|%u|%d|%d|%llu|%.0f|%s|%u|%.0f|%d|%s|%d|%.0f", c.model, c.quant, line, engine, backend, p.n_gpu_layers,
 	                                  p.n_cpu_moe, p.n_ubatch, p.type_k, p.split_mode, (unsigned long long)(p.n_ctx_tokens >> 13), weight_bytes,
 	                                  pl_vrow_text(r, "threads"), p.n_seq, floor(4 * age_of(r, engine)),
-	                                  p.flash_attn, strstr(pl_vrow_text(r, "notes"), "hipblaslt=;") != NULL, power_cap_w(r));
+	                                  p.flash_attn, kernels_of(r, engine, backend), strcasestr(pl_vrow_text(r, "backend"), "rocwmma") != NULL, power_cap_w(r));
 	c.speed = key ? compile(x, r, key, m, hw, engine, backend, &p, weight_bytes) : NULL;
 	if (!c.speed)
 		return false;
@@ -442,8 +499,24 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 	c.source = lasting(x, source_of(r));
 	c.backend = lasting(x, pl_backend_name(backend));
 	c.ceiling_tok_s = ceiling(c.speed, prefill);
+	c.apart = x->apart[r->index];
 	*ret = c;
 	return true;
+}
+
+/* Prompts that come together, as many in a pass as its batch holds. */
+static double prompts_s(const struct pl_speed *s, double n, double tokens, struct pl_step_cost *cost)
+{
+	double room = s->n_ubatch ? s->n_ubatch : n * tokens, each = fmax(1, floor(room / tokens)), sum = 0;
+	if (n <= 1 || tokens >= room)
+		return n * pl_prompt_s(s, tokens, 0, cost);
+	for (double done = 0; done < n; done += each) {
+		double seqs = fmin(each, n - done);
+		struct pl_batch b = {.prefill_tokens = seqs * tokens, .prefill_seqs = seqs};
+		pl_step(s, &b, cost);
+		sum += cost->total_s;
+	}
+	return sum;
 }
 
 double pl_local_predict(const struct pl_local_case *c)
@@ -456,7 +529,7 @@ double pl_local_predict(const struct pl_local_case *c)
 	double depth = c->depth_tokens + c->out_tokens / 2, yield;
 	double step = pl_decode_s(s, n, depth, c->draft_tokens, c->acceptance_length, &yield, &cost);
 	if (c->kind == PL_LOCAL_DECODE)
-		return n * yield / step;
-	double prompt = c->prompt_tokens > 0 ? pl_prompt_s(s, c->prompt_tokens, 0, &cost) + s->request_s : 0;
-	return n * c->out_tokens / (n * prompt + c->out_tokens * step / yield);
+		return (c->each ? 1 : n) * yield / step;
+	double prompts = c->prompt_tokens > 0 ? prompts_s(s, n, c->prompt_tokens, &cost) + s->request_s : 0;
+	return n * c->out_tokens / (prompts + c->out_tokens * step / yield);
 }

@@ -18,14 +18,16 @@ struct pl_local_case {
 	double prompt_tokens, depth_tokens, out_tokens, concurrency;
 	double draft_tokens, acceptance_length; /* 0 and 1 without speculation */
 	bool size_stated, tool_rate, assumed_quant;
+	bool each; /* the rate is one sequence's, not that of all */
 	const char *device, *model, *source; /* groups that can be left out */
 	const char *backend, *quant, *family; /* for classes */
 	double ceiling_tok_s;   /* nothing can be faster as labelled */
+	double apart;           /* rows that say the same measured so many times each other */
 	double weight;          /* in a fit */
 };
 
 struct pl_local_reader; /* index of models, compiled speeds: one a table */
-struct pl_local_reader *pl_local_reader_make(struct pl_arena *a, struct pl_err *err) PL_MUST_CHECK;
+struct pl_local_reader *pl_local_reader_make(struct pl_arena *a, const struct pl_table *t, struct pl_err *err) PL_MUST_CHECK;
 
 /* Reads one row; everything that outlives the row lives in the reader's arena. false: r->reason says why. */
 bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local_case *ret);

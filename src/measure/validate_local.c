@@ -15,7 +15,7 @@ static struct pl_local_reader *reader(struct pl_vrow *r)
 {
 	struct pl_err err = {0};
 	if (!r->v->kind_data)
-		r->v->kind_data = pl_local_reader_make(r->v->a, &err);
+		r->v->kind_data = pl_local_reader_make(r->v->a, r->v->table, &err);
 	if (!r->v->kind_data)
 		pl_vrow_fault(r, &err);
 	return r->v->kind_data;
@@ -27,6 +27,9 @@ static bool impossible(const struct pl_local_case *c)
 	return c->measured_tok_s > c->ceiling_tok_s * above_roofline && !(c->draft_tokens > 0) && c->concurrency <= 1;
 }
 
+/* Rows of one source that say the same and differ by more: a setting or a device is not told. */
+static const double repeats_apart = 1.25;
+
 static double predict(const void *about)
 {
 	return pl_local_predict(about);
@@ -37,7 +40,7 @@ static bool observe(struct pl_vrow *r, struct pl_observation *ret)
 {
 	struct pl_local_reader *x = reader(r);
 	struct pl_local_case *c = x ? PL_NEW(r->v->a, struct pl_local_case) : NULL;
-	if (!c || !pl_local_read(x, r, c) || !(c->measured_tok_s > 0) || impossible(c))
+	if (!c || !pl_local_read(x, r, c) || !(c->measured_tok_s > 0) || impossible(c) || c->apart > repeats_apart)
 		return false;
 	ret->speed = c->speed;
 	ret->predict = predict;
@@ -108,6 +111,8 @@ static void map(struct pl_vrow *r)
 	if (impossible(&c))
 		pl_vrow_flag(r, p, prefill ? "faster than the card's matrix units could be as labelled"
 		                           : "faster than memory could deliver the weights as labelled");
+	else if (c.apart > repeats_apart)
+		pl_vrow_flag(r, p, "rows that say the same were measured %.3g times apart: a setting is not told", c.apart);
 }
 
 const struct pl_table_kind pl_kind_local_perf = {"local_perf", columns, map, observe};

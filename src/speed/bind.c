@@ -19,12 +19,16 @@ struct binding {
 static double typed(const struct binding *g, const struct pl_work *w, enum pl_family f)
 {
 	enum pl_stack stack = g->s->places[w->place].context.stack;
-	const struct pl_effect *e = w->type ? pl_effect_find(g->c, pl_effect_key(f, PL_SCOPE_STACK_TYPE, stack, w->type)) : NULL;
-	double factor = e ? exp((double)e->ln) : 1;
+	double ln = w->type ? pl_type_ln(g->c, f, stack, w->type) : 0, factor = ln != 0 ? exp(ln) : 1;
 	if (g->bump && g->bump->type && g->bump->type == w->type && g->bump->family == f && g->bump->context.stack == stack)
 		factor *= g->bump->factor;
 	return factor;
 }
+
+/* FLOP a byte of a card whose gemm_half_rows is the constant itself: an RTX 3090. */
+static const double usual_balance = 300;
+/* The host walks over experts × routed rows to sort them (ggml_cuda_mul_mat_id, two nested loops over bytes in cache). */
+static const double sort_pair_s = 0.5e-9;
 
 static void bind_matrix(const struct binding *g, const struct pl_work *w, struct pl_term *t)
 {
@@ -38,7 +42,13 @@ static void bind_matrix(const struct binding *g, const struct pl_work *w, struct
 	                                         : w->weight_bytes / (p->bytes_per_s * read);
 	t->row_memory_s = w->row_bytes / (p->bytes_per_s * b->v[PL_F_ELEM_EFF]);
 	t->row_compute_s = w->row_flops > 0 ? w->row_flops / (w->peak_flops_per_s * gemm) : 0;
-	t->half_rows = p->first == PL_SPEED_HOST ? 0 : b->v[PL_F_GEMM_HALF]; /* no tiles to fill on a CPU */
+	/* no tiles to fill on a CPU; the faster the arithmetic against memory, the more rows it takes */
+	t->half_rows = p->first == PL_SPEED_HOST ? 0 : b->v[PL_F_GEMM_HALF] * sqrt(w->peak_flops_per_s / p->bytes_per_s / usual_balance);
+	t->few_units = w->few_flops_per_s > 0 ? w->peak_flops_per_s / w->few_flops_per_s : 1 + t->half_rows / 16;
+	if (w->one_by_one) {
+		t->expert_s = b->v[PL_F_EXPERT_LOOP_S];
+		t->pair_s = sort_pair_s;
+	}
 }
 
 static void bind_message(const struct bound *b, const struct pl_work *w, struct pl_term *t)
@@ -69,6 +79,8 @@ static void bind_measured(const struct binding *g, const struct pl_work *w, stru
 	t->n = w->n;
 	t->curve_scale = b->v[w->scale] * typed(g, w, w->scale);
 	t->prefill_scale = b->v[w->prefill_scale];
+	t->slow_memory = 1 / g->s->places[w->place].cap_memory;
+	t->slow_compute = 1 / g->s->places[w->place].cap_compute;
 }
 
 static void bind_one(const struct binding *g, const struct pl_work *w, struct pl_term *t)
@@ -89,6 +101,7 @@ static void bind_one(const struct binding *g, const struct pl_work *w, struct pl
 		break;
 	case PL_TERM_ATTENTION:
 		t->cached_s = w->cached_bytes / (p->bytes_per_s * b->v[PL_F_KV_READ_EFF] * typed(g, w, PL_F_KV_READ_EFF));
+		t->tile_tokens = b->v[PL_F_ATTN_TILE];
 		t->pair_decode_s = w->pair_decode_flops / (p->peak16_flops_per_s * b->v[PL_F_ATTN_EFF]);
 		t->pair_prefill_s = w->pair_prefill_flops / (p->peak16_flops_per_s * b->v[PL_F_ATTN_EFF]);
 		break;

@@ -119,10 +119,12 @@ static enum pl_kinship kinship_of(const struct pl_constants *k, const struct pl_
 	for (uint32_t f = 0; f < PL_FAMILY_COUNT; f++) {
 		enum pl_family family = (enum pl_family)f;
 		device |= x->device && pl_effect_find(k, pl_effect_key(family, PL_SCOPE_DEVICE, 0, x->device));
-		arch |= x->arch && (pl_effect_find(k, pl_effect_key(family, PL_SCOPE_ARCH, 0, x->arch)) ||
-		                    pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK_ARCH, x->stack, x->arch)));
-		arch |= x->line && pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK_LINE, x->stack, x->line));
-		stack |= pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK, x->stack, 0)) != NULL;
+		arch |= x->arch && pl_effect_find(k, pl_effect_key(family, PL_SCOPE_ARCH, 0, x->arch));
+		for (enum pl_stack s = x->stack; s; s = pl_stack_parent(s)) {
+			arch |= x->arch && pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK_ARCH, s, x->arch));
+			arch |= x->line && pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK_LINE, s, x->line));
+			stack |= pl_effect_find(k, pl_effect_key(family, PL_SCOPE_STACK, s, 0)) != NULL;
+		}
 	}
 	return device ? PL_KIN_MEASURED : arch ? PL_KIN_ARCH : stack ? PL_KIN_BACKEND : PL_KIN_NONE;
 }
@@ -148,6 +150,25 @@ static void name_kin(struct pl_arena *a, struct pl_speed *s)
 	s->kin_text = pl_tr(texts[s->kinship]);
 	if (s->ram_assumed)
 		s->kin_text = pl_arena_printf(a, pl_tr("%s; the RAM is assumed to be two channels of DDR4-3200: say ram 64GiB ddr5-5600 8ch"), s->kin_text);
+}
+
+/* llama.cpp lets one pass run on each device where every backend has events and all layers are on GPUs (llama-context.cpp);
+ * Vulkan has them since the end of 2025. */
+static bool pipelined(const struct pl_compile *c)
+{
+	const double vulkan_years = 0.5; /* before the middle of 2026 */
+	bool vulkan = c->s->n_places && pl_stack_backend(c->s->places[0].context.stack) == PL_BACKEND_VULKAN;
+	return c->llama && !c->row_split && c->hw->n_devices > 1 && c->host_place < 0 && !(vulkan && c->s->age_years > vulkan_years);
+}
+
+/* Until September 2025 llama.cpp used its vector kernel, two queries at a time, for flash attention on AMD without rocWMMA (its
+ * fattn.cu: tile kernels performed poorly there); CDNA got its matrix instructions in that summer. */
+static bool vector_attention(const struct pl_compile *c)
+{
+	const double tile_years = 0.8; /* before the middle of 2026 */
+	const struct pl_context *x = &c->s->places[0].context;
+	return c->llama && c->s->n_places && pl_stack_backend(x->stack) == PL_BACKEND_ROCM && strncmp(pl_arch_name(x->line), "CDNA", 4) &&
+	       c->p->flash_attn != 0 && !c->s->setup.rocwmma && c->s->age_years > tile_years;
 }
 
 static void compile_graph(struct pl_compile *c)
@@ -190,8 +211,9 @@ int pl_speed_compile(struct pl_arena *a, const struct pl_speed_setup *setup, con
 	s->n_ubatch = c.llama ? c.p->n_ubatch : c.p->max_num_batched_tokens;
 	s->n_replicas = c.p->data_parallel ? c.p->data_parallel : 1;
 	s->n_in_flight = c.llama ? 1 : c.pp;
-	s->pipelined_prefill = c.llama && !c.row_split && c.hw->n_devices > 1;
 	compile_graph(&c);
+	s->pipelined_prefill = pipelined(&c);
+	s->vector_attention = vector_attention(&c);
 	s->work = c.work;
 	s->n_terms = c.n_work;
 	s->terms = PL_NEW_N(a, struct pl_term, c.n_work ? c.n_work : 1);

@@ -40,6 +40,8 @@ void pl_measured_add(struct pl_compile *c, const struct pl_term *t, enum pl_fami
 uint32_t pl_place_of(struct pl_compile *c, int device);
 /* The peak a matrix of this type is multiplied at. */
 double pl_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type);
+/* FLOP a second of the kernels for a few rows where they are slower than the rest; 0: no such. */
+double pl_few_rows_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type);
 
 /* speed/ops.c: work of one operation. */
 void pl_op_work(struct pl_compile *c, const struct pl_op *op);

@@ -20,9 +20,10 @@ static const struct {
 static const struct {
 	const char *name, *engine;
 	enum pl_backend backend;
+	enum pl_stack parent;
 } stacks[PL_STACK_COUNT] = {
-    {"", "", PL_BACKEND_AUTO},
-#define X(id, name, engine, backend) {name, engine, PL_BACKEND_##backend},
+    {"", "", PL_BACKEND_AUTO, PL_STACK_UNKNOWN},
+#define X(id, name, engine, backend, parent) {name, engine, PL_BACKEND_##backend, PL_STACK_##parent},
 #include "speed/stacks.def"
 #undef X
 };
@@ -90,6 +91,11 @@ const char *pl_stack_name(enum pl_stack s)
 enum pl_backend pl_stack_backend(enum pl_stack s)
 {
 	return stacks[s].backend;
+}
+
+enum pl_stack pl_stack_parent(enum pl_stack s)
+{
+	return stacks[s].parent;
 }
 
 enum pl_stack pl_stack_by_name(const char *name)
@@ -182,17 +188,28 @@ static double effect(const struct pl_constants *c, uint32_t key)
 	return e ? (double)e->ln : 0;
 }
 
+double pl_type_ln(const struct pl_constants *c, enum pl_family f, enum pl_stack stack, enum pl_dtype type)
+{
+	double ln = 0;
+	for (enum pl_stack s = stack; s; s = stacks[s].parent)
+		ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK_TYPE, s, type));
+	return ln;
+}
+
 double pl_constant(const struct pl_constants *c, enum pl_family f, const struct pl_context *x, enum pl_dtype type)
 {
 	double ln = effect(c, pl_effect_key(f, PL_SCOPE_BASE, 0, 0));
-	ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK, x->stack, 0));
-	if (x->arch) {
+	if (x->arch)
 		ln += effect(c, pl_effect_key(f, PL_SCOPE_ARCH, 0, x->arch));
-		ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK_ARCH, x->stack, x->arch));
-		ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK_LINE, x->stack, x->line));
+	for (enum pl_stack s = x->stack; s; s = stacks[s].parent) {
+		ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK, s, 0));
+		if (x->arch) {
+			ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK_ARCH, s, x->arch));
+			ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK_LINE, s, x->line));
+		}
 	}
 	if (type != PL_DTYPE_UNKNOWN)
-		ln += effect(c, pl_effect_key(f, PL_SCOPE_STACK_TYPE, x->stack, type));
+		ln += pl_type_ln(c, f, x->stack, type);
 	if (x->device)
 		ln += effect(c, pl_effect_key(f, PL_SCOPE_DEVICE, 0, x->device));
 	return families[f].start * exp(ln);

@@ -13,7 +13,7 @@ enum pl_family {
 
 enum pl_stack {
 	PL_STACK_UNKNOWN = 0,
-#define X(id, name, engine, backend) PL_STACK_##id,
+#define X(id, name, engine, backend, parent) PL_STACK_##id,
 #include "speed/stacks.def"
 #undef X
 	PL_STACK_COUNT
@@ -75,6 +75,8 @@ struct pl_context {
 
 /* Value of a family for a context; type UNKNOWN: without the element type's effect. */
 double pl_constant(const struct pl_constants *c, enum pl_family f, const struct pl_context *x, enum pl_dtype type);
+/* ln of the factor of an element type on a stack, its parents' included. */
+double pl_type_ln(const struct pl_constants *c, enum pl_family f, enum pl_stack stack, enum pl_dtype type);
 const struct pl_effect *pl_effect_find(const struct pl_constants *c, uint32_t key);
 
 /* Moved by served runs alone (measure/fit_served.c); a fit of local speeds leaves it. */
@@ -86,6 +88,8 @@ const char *pl_stack_name(enum pl_stack s);
 enum pl_stack pl_stack_find(const char *engine, enum pl_backend backend);
 enum pl_stack pl_stack_by_name(const char *name);
 enum pl_backend pl_stack_backend(enum pl_stack s);
+/* The stack whose kernels s mostly runs; UNKNOWN: none. */
+enum pl_stack pl_stack_parent(enum pl_stack s);
 /* Architectures of the catalogue, counted from 1 in order of first row. */
 uint32_t pl_arch_index(const char *arch);
 const char *pl_arch_name(uint32_t index);

@@ -143,9 +143,23 @@ static void linear(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	w.row_bytes = values_bytes(c, op);
 	w.row_flops = 2 * (double)t->n_elems * part;
 	w.peak_flops_per_s = pl_peak(c, &c->s->places[place], t->type);
+	w.few_flops_per_s = pl_few_rows_peak(c, &c->s->places[place], t->type);
 	add_maybe_streamed(c, &w);
 	if (c->tp > 1 && (c->row_split || pl_role_info(t->role)->shard == PL_SHARD_ROW))
 		pl_reduce_work(c, place, c->tp, (double)width(c, op->out) * 2);
+}
+
+/* llama.cpp on CUDA and HIP multiplies the experts of a prompt in one kernel only where its own quantised one runs (MMQ): not for
+ * 16-bit floats, and on RDNA not before its matrix instructions were used for it (end of 2025); else a loop over the experts. */
+static bool experts_one_by_one(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type)
+{
+	const double rdna_mmq_years = 0.6; /* before the middle of 2026 */
+	enum pl_backend b = pl_stack_backend(p->context.stack);
+	if (!c->llama || p->first == PL_SPEED_HOST || (b != PL_BACKEND_CUDA && b != PL_BACKEND_ROCM))
+		return false;
+	if (pl_dtype_info(type)->block_elems <= 1)
+		return true;
+	return b == PL_BACKEND_ROCM && !strncmp(pl_arch_name(p->context.line), "RDNA", 4) && c->s->age_years > rdna_mmq_years;
 }
 
 static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
@@ -163,7 +177,9 @@ static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	w.weight_bytes = (double)t->bytes * c->scale_bytes * part;
 	w.row_bytes = ((double)t->ne[0] + (double)t->ne[1]) * c->activation_bytes;
 	w.row_flops = 2 * (double)t->n_elems / l->n_expert * part;
+	w.one_by_one = experts_one_by_one(c, &c->s->places[place], t->type);
 	w.peak_flops_per_s = pl_peak(c, &c->s->places[place], t->type);
+	w.few_flops_per_s = pl_few_rows_peak(c, &c->s->places[place], t->type);
 	add_maybe_streamed(c, &w);
 	if (t->role == PL_ROLE_EXPERT_DOWN && c->moe_ranks > 1)
 		pl_reduce_work(c, place, c->moe_ranks, (double)t->ne[1] * 2);

@@ -1,5 +1,6 @@
 /* What the machine offers: bandwidth, peaks and links of the places that compute. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -34,6 +35,9 @@ static void gpu_peaks(const struct pl_gpu *g, struct pl_place *p)
 	double p16 = known_or(g->fp16_flops_per_s, known_or(g->bf16_flops_per_s, 0));
 	p->peak16_flops_per_s = larger(p16, known_or(g->fp32_flops_per_s, 0));
 	p->peak8_flops_per_s = larger(p->peak16_flops_per_s, known_or(g->int8_ops_per_s, 0));
+	/* GeForce sums 16-bit products in 32 bits at half the rate, in 16 bits at half that of 8-bit integers like all others
+	 * (NVIDIA's GA102 and AD102 papers). */
+	p->peak_half_sum_flops_per_s = g->vendor == PL_VENDOR_NVIDIA ? larger(p->peak16_flops_per_s, known_or(g->int8_ops_per_s, 0) / 2) : p->peak16_flops_per_s;
 	p->peak_fp8_flops_per_s = larger(p->peak16_flops_per_s, known_or(g->fp8_flops_per_s, 0));
 	p->peak4_flops_per_s = larger(p->peak_fp8_flops_per_s, known_or(g->fp4_flops_per_s, 0));
 	p->bytes_per_s = known_or(g->mem_bytes_per_s, 0);
@@ -127,15 +131,36 @@ uint32_t pl_place_of(struct pl_compile *c, int device)
 	return (uint32_t)*at;
 }
 
-/* llama.cpp multiplies quantised weights in 8-bit integers on CUDA (MMQ), everything else in 16-bit floats; serving
- * engines multiply FP8 and FP4 in their own units where the card has them, and unpack weight-only 4 bits to 16. */
+/* llama.cpp on CUDA multiplies quantised weights in 8-bit integers (MMQ) where there is DP4A; on cards with tensor cores only
+ * since those compute it (pull request 7676, June 2024: Turing and later), before and on Volta they are unpacked for cuBLAS. That sums in 16 bits
+ * (CUBLAS_COMPUTE_16F in ggml_cuda_op_mul_mat_cublas), BF16 in 32. */
+static double llama_cuda_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type)
+{
+	const double mmq_years = 2.05; /* before the middle of 2026 */
+	double capability = c->hw->devices[p->first].gpu ? strtod(c->hw->devices[p->first].gpu->capability, NULL) : 0;
+	bool quantised = pl_dtype_info(type)->block_elems > 1, unpacks = capability < 6.1 || (capability >= 7 && (capability < 7.5 || c->s->age_years > mmq_years));
+	if (quantised && !unpacks)
+		return p->peak8_flops_per_s;
+	return quantised || type == PL_DTYPE_F16 ? p->peak_half_sum_flops_per_s : p->peak16_flops_per_s;
+}
+
+/* Byte products of cards before the DP4A instruction (Maxwell, GP100): some twenty instructions for eight operations. */
+double pl_few_rows_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type)
+{
+	const struct pl_gpu *g = p->first == PL_SPEED_HOST ? NULL : c->hw->devices[p->first].gpu;
+	bool cuda = c->llama && pl_stack_backend(p->context.stack) == PL_BACKEND_CUDA;
+	if (!g || !cuda || pl_dtype_info(type)->block_elems <= 1 || !(strtod(g->capability, NULL) < 6.1) || isnan(g->fp32_flops_per_s))
+		return 0;
+	return g->fp32_flops_per_s / 6;
+}
+
+/* llama.cpp elsewhere multiplies in 16-bit floats; serving engines multiply FP8 and FP4 in their own units where the card has
+ * them, and unpack weight-only 4 bits to 16. */
 double pl_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type)
 {
-	const struct pl_dtype_info *d = pl_dtype_info(type);
-	if (c->llama) {
-		bool cuda = pl_stack_backend(p->context.stack) == PL_BACKEND_CUDA;
-		return cuda && d->block_elems > 1 ? p->peak8_flops_per_s : p->peak16_flops_per_s;
-	}
+	if (c->llama)
+		return p->first != PL_SPEED_HOST && pl_stack_backend(p->context.stack) == PL_BACKEND_CUDA ? llama_cuda_peak(c, p, type)
+		                                                                                          : p->peak16_flops_per_s;
 	switch (type) {
 	case PL_DTYPE_F8_E4M3:
 	case PL_DTYPE_F8_E5M2:

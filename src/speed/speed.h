@@ -33,17 +33,21 @@ struct pl_term {
 	double row_memory_s;   /* activations of one row */
 	double row_compute_s;  /* arithmetic of one row at many rows */
 	double half_rows;      /* rows at which half of that is reached */
+	double few_units;      /* of fewer than 16 rows each costs so many times row_compute_s */
 	double n_expert, n_expert_used;
 	double fixed_s;        /* beside the work, each time; FIXED: each step */
 	double sequence_s;     /* FIXED: each sequence; SCAN: state of one sequence */
 	double cached_s;       /* ATTENTION: reading one cached token of one sequence */
 	double pair_decode_s, pair_prefill_s; /* ATTENTION: arithmetic of one query against one key */
+	double tile_tokens;    /* ATTENTION: prompt tokens that share one reading of the keys */
+	double expert_s, pair_s; /* EXPERTS, one after the other: each expert touched; sorting, for each expert and routed row */
 	double window_tokens;  /* 0: all */
 	double rows_min, rows_max; /* counts only for rows_min ≤ rows < rows_max; 0, 0: always */
 	/* Measured instead of the form above, which then only says whether memory or arithmetic rules; NULL none. */
 	const struct pl_curve *curve;
 	const struct pl_kernel_grid *decode_grid, *prefill_grid; /* ATTENTION */
 	double curve_scale, prefill_scale; /* measured in the engine over measured alone */
+	double slow_memory, slow_compute;  /* what a power cap makes of either */
 	double rows_scale;                 /* rows of all ranks over rows of this one; 0: 1 */
 	double cached_bytes, heads;        /* ATTENTION: of one cached token; query heads of a rank */
 	bool latent;                       /* ATTENTION: the grid's second axis is heads */
@@ -58,11 +62,13 @@ struct pl_work {
 	uint32_t place;
 	uint32_t gpu;           /* place whose link a MESSAGE goes over, or that a streamed weight comes to */
 	bool streamed;          /* the weights come over PCIe */
+	bool one_by_one;        /* EXPERTS: a product of its own for each expert touched, rows sorted by the host */
 	bool to_host;           /* MESSAGE: over the slot, not the link between GPUs */
 	double n;
 	double weight_bytes, row_bytes, row_flops, peak_flops_per_s;
 	double n_expert, n_expert_used, launches;
 	double rows_scale;      /* EXPERTS: rows of all ranks that share them over rows of this one; 0: 1 */
+	double few_flops_per_s; /* of vector kernels for a few rows where they are no part of the peak; 0: by half_rows */
 	double sequence_bytes, cached_bytes, pair_decode_flops, pair_prefill_flops, window_tokens;
 	double ranks;           /* MESSAGE: 2 or more in an all-reduce, 1 a hop */
 	double link_bytes_per_s;
@@ -80,6 +86,7 @@ struct pl_place {
 	uint32_t first, n; /* devices; first = PL_SPEED_HOST for the CPU */
 	struct pl_context context;
 	double bytes_per_s, peak16_flops_per_s, peak8_flops_per_s, peak4_flops_per_s, peak_fp8_flops_per_s;
+	double peak_half_sum_flops_per_s; /* 16-bit products summed in 16 bits */
 	double power_w, idle_w; /* of one device */
 	double cores;           /* of the CPU */
 	double cap_memory, cap_compute; /* what a power cap leaves of bandwidth and arithmetic; 0: 1 */
@@ -99,6 +106,7 @@ struct pl_speed {
 	enum pl_stack stack;
 	uint32_t n_ubatch;       /* prompt tokens of one pass */
 	bool plain_attention;    /* flash kernels are off */
+	bool vector_attention;   /* flash attention of two queries at a time */
 	bool pipelined_prefill;  /* passes overlap over the stages */
 	bool gathers;            /* ZeRO: every step gathers the weights */
 	uint32_t n_replicas;     /* data parallel */

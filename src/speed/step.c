@@ -33,9 +33,9 @@ static double both(double memory_s, double compute_s)
 }
 
 /* Arithmetic in units of one row: tiles are filled by and by, and a few rows run through vector kernels. */
-static double row_units(double rows, double half)
+static double row_units(const struct pl_term *t, double rows)
 {
-	return rows + half * (rows < 16 ? rows / 16 : 1);
+	return rows < 16 ? rows * t->few_units : rows + t->half_rows;
 }
 
 struct part {
@@ -44,9 +44,12 @@ struct part {
 
 static struct part gemm(const struct pl_term *t, double rows)
 {
-	struct part p = {t->weights_s + rows * t->row_memory_s, t->row_compute_s * row_units(rows, t->half_rows), t->fixed_s};
+	struct part p = {t->weights_s + rows * t->row_memory_s, t->row_compute_s * row_units(t, rows), t->fixed_s};
 	return p;
 }
+
+/* llama.cpp has a kernel for all experts at once up to so many tokens, whatever the type (mmf.cu). */
+enum { FEW_TOKENS = 16 };
 
 /* Distinct experts that `tokens` rows reach when each picks k of E: E (1 − (1 − k/E)^tokens). */
 static struct part experts(const struct pl_term *t, double tokens)
@@ -55,7 +58,9 @@ static struct part experts(const struct pl_term *t, double tokens)
 	double touched = t->n_expert * -expm1(tokens * log1p(-(share < 1 ? share : 1 - 1e-12)));
 	double routed = tokens * t->n_expert_used, each = touched > 0 ? routed / touched : 0;
 	struct part p = {t->weights_s * touched / t->n_expert + routed * t->row_memory_s,
-	                 t->row_compute_s * touched * row_units(each, t->half_rows), t->fixed_s};
+	                 t->row_compute_s * touched * row_units(t, each), t->fixed_s};
+	if (t->expert_s > 0 && tokens > FEW_TOKENS)
+		p.fixed_s += touched * t->expert_s + t->n_expert * routed * t->pair_s;
 	return p;
 }
 
@@ -77,16 +82,16 @@ static double pairs(const struct pl_term *t, double n, double past)
 }
 
 /* Seconds as measured, on the side that rules: memory where reading weights or cache takes longer, else arithmetic. */
-static struct part measured(double s, double memory_s, double compute_s)
+static struct part measured(const struct pl_term *t, double s, double memory_s, double compute_s)
 {
-	return memory_s >= compute_s ? (struct part){s, 0, 0} : (struct part){0, s, 0};
+	return memory_s >= compute_s ? (struct part){s * t->slow_memory, 0, 0} : (struct part){0, s * t->slow_compute, 0};
 }
 
 static struct part by_curve(const struct pl_term *t, double rows)
 {
 	rows *= t->rows_scale > 0 ? t->rows_scale : 1;
 	double s = pl_curve_s(t->curve, rows) * t->curve_scale;
-	return t->kind == PL_TERM_MESSAGE ? (struct part){0, 0, s} : measured(s, t->weights_s, rows * t->row_compute_s);
+	return t->kind == PL_TERM_MESSAGE ? (struct part){0, 0, s} : measured(t, s, t->weights_s, rows * t->row_compute_s);
 }
 
 static struct part attention_by_grid(const struct pl_term *t, const struct rows *r, double decode_seqs)
@@ -97,13 +102,13 @@ static struct part attention_by_grid(const struct pl_term *t, const struct rows 
 		double compute_s = r->decode_queries * keys * t->pair_decode_s;
 		double s = pl_grid_s(t->decode_grid, log2(decode_seqs * keys * t->cached_bytes), log2(t->latent ? t->heads : keys),
 		                     fmax(memory_s, compute_s));
-		p = measured(s * t->curve_scale, memory_s, compute_s);
+		p = measured(t, s * t->curve_scale, memory_s, compute_s);
 	}
 	if (r->prefill_seqs > 0) {
 		double n = r->prefill_per_seq, compute_s = r->prefill_seqs * pairs(t, n, r->past) * t->pair_prefill_s;
 		double memory_s = r->prefill_seqs * seen(t, r->past + n) * t->cached_s;
 		double s = pl_grid_s(t->prefill_grid, log2(r->prefill_seqs * t->heads), log2(r->past + n), fmax(memory_s, compute_s));
-		p.compute_s += s * t->prefill_scale;
+		p.compute_s += s * t->prefill_scale * t->slow_compute;
 	}
 	return p;
 }
@@ -117,8 +122,9 @@ static struct part attention(const struct pl_term *t, const struct rows *r, doub
 		p.compute_s += r->decode_queries * keys * t->pair_decode_s;
 	}
 	if (r->prefill_seqs > 0) {
-		p.memory_s += r->prefill_seqs * seen(t, r->past + r->prefill_per_seq) * t->cached_s;
-		p.compute_s += r->prefill_seqs * pairs(t, r->prefill_per_seq, r->past) * t->pair_prefill_s;
+		double n = pairs(t, r->prefill_per_seq, r->past), once = seen(t, r->past + r->prefill_per_seq);
+		p.memory_s += r->prefill_seqs * fmax(once, t->tile_tokens > 0 ? n / t->tile_tokens : 0) * t->cached_s;
+		p.compute_s += r->prefill_seqs * n * t->pair_prefill_s;
 	}
 	return p;
 }

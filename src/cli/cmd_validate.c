@@ -8,6 +8,7 @@
 
 #include "base/fmt.h"
 #include "cli/cli.h"
+#include "report/json.h"
 
 #define _(s) pl_tr(s)
 
@@ -75,18 +76,13 @@ static void print_text(FILE *out, const struct pl_validation *v)
 }
 
 /* NAN has no place in JSON: null. */
-static json_t *real(double n)
-{
-	return isfinite(n) ? json_real(n) : json_null();
-}
-
 static json_t *class_json(const struct pl_accuracy *c)
 {
 	return json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}", "metric", c->metric, "class", c->class_name,
 	                 "n", (int)c->n, "n_ok", (int)c->n_ok, "n_flagged", (int)c->n_flagged, "n_unmapped", (int)c->n_unmapped, "n_exact",
-	                 (int)c->n_exact, "n_interval", (int)c->n_interval, "coverage_frac", real(c->coverage_frac), "median_error_frac",
-	                 real(c->median_error_frac), "p90_error_frac", real(c->p90_error_frac), "bias_frac", real(c->bias_frac),
-	                 "interval_coverage_frac", real(c->interval_coverage_frac));
+	                 (int)c->n_exact, "n_interval", (int)c->n_interval, "coverage_frac", rj_real(c->coverage_frac), "median_error_frac",
+	                 rj_real(c->median_error_frac), "p90_error_frac", rj_real(c->p90_error_frac), "bias_frac", rj_real(c->bias_frac),
+	                 "interval_coverage_frac", rj_real(c->interval_coverage_frac));
 }
 
 /* Text of a table may hold anything: what is not UTF-8 is not JSON. */

@@ -8,18 +8,14 @@
 #include <plimsoll/sample.h>
 
 #include "cli/cli.h"
+#include "report/json.h"
 #include "tui/watch.h"
-
-static json_t *real(double v)
-{
-	return isfinite(v) ? json_real(v) : json_null();
-}
 
 static json_t *device_json(const struct pl_device_sample *d, double planned)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", d->name, "total_bytes", real(d->total_bytes), "used_bytes",
-	                 real(d->used_bytes), "planned_bytes", real(planned), "power_w", real(d->power_w), "limit_w", real(d->limit_w), "temperature_c",
-	                 real(d->temperature_c), "busy_frac", real(d->busy_frac), "sm_mhz", real(d->sm_mhz), "mem_mhz", real(d->mem_mhz));
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", d->name, "total_bytes", rj_real(d->total_bytes), "used_bytes",
+	                 rj_real(d->used_bytes), "planned_bytes", rj_real(planned), "power_w", rj_real(d->power_w), "limit_w", rj_real(d->limit_w), "temperature_c",
+	                 rj_real(d->temperature_c), "busy_frac", rj_real(d->busy_frac), "sm_mhz", rj_real(d->sm_mhz), "mem_mhz", rj_real(d->mem_mhz));
 }
 
 static json_t *sample_json(const struct pl_watch_view *v)
@@ -28,12 +24,12 @@ static json_t *sample_json(const struct pl_watch_view *v)
 	json_t *devices = json_array();
 	for (uint32_t i = 0; i < s->n_devices; i++)
 		(void)json_array_append_new(devices, device_json(&s->devices[i], i < v->plan.n_devices ? v->plan.device_bytes[i] : NAN));
-	json_t *host = json_pack("{s:o, s:o, s:o, s:o}", "total_bytes", real(s->ram_total_bytes), "used_bytes", real(s->ram_used_bytes), "engine_rss_bytes",
-	                         real(s->engine_rss_bytes), "planned_bytes", real(v->plan.host_bytes));
+	json_t *host = json_pack("{s:o, s:o, s:o, s:o}", "total_bytes", rj_real(s->ram_total_bytes), "used_bytes", rj_real(s->ram_used_bytes), "engine_rss_bytes",
+	                         rj_real(s->engine_rss_bytes), "planned_bytes", rj_real(v->plan.host_bytes));
 	json_t *engine = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "phase", pl_phase_name(s->phase), "requests_running",
-	                           real(s->requests_running), "requests_waiting", real(s->requests_waiting), "kv_frac", real(s->kv_frac),
-	                           "generated_tokens", real(s->generated_tokens), "prompt_tokens", real(s->prompt_tokens), "generated_tok_s",
-	                           real(s->generated_tok_s), "planned_decode_tok_s", real(v->plan.decode_tok_s));
+	                           rj_real(s->requests_running), "requests_waiting", rj_real(s->requests_waiting), "kv_frac", rj_real(s->kv_frac),
+	                           "generated_tokens", rj_real(s->generated_tokens), "prompt_tokens", rj_real(s->prompt_tokens), "generated_tok_s",
+	                           rj_real(s->generated_tok_s), "planned_decode_tok_s", rj_real(v->plan.decode_tok_s));
 	return json_pack("{s:o, s:o, s:o}", "devices", devices, "host", host, "engine", engine);
 }
 

@@ -1,20 +1,14 @@
 #include <math.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/fmt.h"
+#include "report/json.h"
 #include "report/report.h"
-
-static json_t *real(double v)
-{
-	return isfinite(v) ? json_real(v) : json_null();
-}
 
 static json_t *percentiles(const struct pl_percentiles *p)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "mean", real(p->mean), "p50", real(p->p50), "p90", real(p->p90), "p95", real(p->p95), "p99",
-	                 real(p->p99), "max", real(p->max));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "mean", rj_real(p->mean), "p50", rj_real(p->p50), "p90", rj_real(p->p90), "p95", rj_real(p->p95), "p99",
+	                 rj_real(p->p99), "max", rj_real(p->max));
 }
 
 json_t *pl_report_bench_json(const char *point, const struct pl_bench_result *r)
@@ -24,12 +18,12 @@ json_t *pl_report_bench_json(const char *point, const struct pl_bench_result *r)
 		if (r->n_faults[f])
 			(void)json_object_set_new(faults, pl_request_fault_name((enum pl_request_fault)f), json_integer((json_int_t)r->n_faults[f]));
 	json_t *o = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "load", point, "n_ok", (json_int_t)r->n_ok, "n_failed",
-	                      (json_int_t)r->n_failed, "faults", faults, "wall_s", real(r->wall_s), "ttft_s", percentiles(&r->ttft_s), "tpot_s",
+	                      (json_int_t)r->n_failed, "faults", faults, "wall_s", rj_real(r->wall_s), "ttft_s", percentiles(&r->ttft_s), "tpot_s",
 	                      percentiles(&r->tpot_s), "itl_s", percentiles(&r->itl_s), "e2e_s", percentiles(&r->e2e_s), "requests_per_s",
-	                      real(r->requests_per_s), "output_tokens_per_s", real(r->output_tokens_per_s));
-	json_t *more = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}", "prompt_tokens_per_s", real(r->prompt_tokens_per_s), "goodput_per_s",
-	                         real(r->goodput_per_s), "good_frac", real(r->good_frac), "mean_concurrency", real(r->mean_concurrency),
-	                         "client_cpu_frac", real(r->client_cpu_frac), "lag_s", percentiles(&r->lag_s), "client_bound",
+	                      rj_real(r->requests_per_s), "output_tokens_per_s", rj_real(r->output_tokens_per_s));
+	json_t *more = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b}", "prompt_tokens_per_s", rj_real(r->prompt_tokens_per_s), "goodput_per_s",
+	                         rj_real(r->goodput_per_s), "good_frac", rj_real(r->good_frac), "mean_concurrency", rj_real(r->mean_concurrency),
+	                         "client_cpu_frac", rj_real(r->client_cpu_frac), "lag_s", percentiles(&r->lag_s), "client_bound",
 	                         (int)r->client_bound, "interrupted", (int)r->interrupted);
 	(void)json_object_update(o, more);
 	json_decref(more);

@@ -1,8 +1,7 @@
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/fmt.h"
+#include "report/json.h"
 #include "report/report.h"
 
 static const char *mark(const struct pl_style *style, enum pl_finding_level l)
@@ -73,20 +72,15 @@ void pl_report_doctor_text(FILE *out, const struct pl_machine *hw, const struct 
 	(void)fprintf(out, pl_tr("\n%u fault(s), %u warning(s), %u remark(s)\n"), n[PL_FINDING_FAULT], n[PL_FINDING_WARNING], n[PL_FINDING_INFO]);
 }
 
-static json_t *text(const char *s)
-{
-	return s ? json_string(s) : json_null();
-}
-
 json_t *pl_report_doctor_json(const struct pl_machine *hw, const struct pl_finding *first)
 {
 	json_t *list = json_array();
 	bool ready = true;
 	for (const struct pl_finding *f = first; f; f = f->next) {
 		ready = ready && f->level != PL_FINDING_FAULT;
-		(void)json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:o, s:o, s:o}", "id", f->id, "subject", text(f->subject), "level",
-		                                            pl_finding_level_name(f->level), "what", text(f->what), "why", text(f->why), "mend",
-		                                            text(f->mend)));
+		(void)json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:o, s:o, s:o}", "id", f->id, "subject", rj_text(f->subject), "level",
+		                                            pl_finding_level_name(f->level), "what", rj_text(f->what), "why", rj_text(f->why), "mend",
+		                                            rj_text(f->mend)));
 	}
-	return json_pack("{s:o, s:b, s:o}", "machine", text(hw->description), "ready", (int)ready, "findings", list);
+	return json_pack("{s:o, s:b, s:o}", "machine", rj_text(hw->description), "ready", (int)ready, "findings", list);
 }

@@ -1,30 +1,19 @@
 #include <math.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/fmt.h"
+#include "report/json.h"
 #include "report/report.h"
-
-static json_t *real(double v)
-{
-	return isfinite(v) ? json_real(v) : json_null();
-}
-
-static json_t *text(const char *s)
-{
-	return s ? json_string(s) : json_null();
-}
 
 json_t *pl_report_verify_json(const char *name, const struct pl_check *checks, uint32_t n)
 {
 	json_t *list = json_array();
 	for (uint32_t i = 0; i < n; i++) {
 		const struct pl_check *c = &checks[i];
-		(void)json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "metric", c->metric, "where", text(c->where),
-		                                            "source", c->source, "predicted", real(c->predicted), "low", real(c->low), "high",
-		                                            real(c->high), "measured", real(c->measured), "error_frac", real(c->error_frac), "within",
-		                                            (int)c->within, "cause", text(c->cause)));
+		(void)json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "metric", c->metric, "where", rj_text(c->where),
+		                                            "source", c->source, "predicted", rj_real(c->predicted), "low", rj_real(c->low), "high",
+		                                            rj_real(c->high), "measured", rj_real(c->measured), "error_frac", rj_real(c->error_frac), "within",
+		                                            (int)c->within, "cause", rj_text(c->cause)));
 	}
 	return json_pack("{s:s, s:o}", "name", name, "checks", list);
 }

@@ -307,6 +307,19 @@ lg_t lb_outputs(struct lb *b, lg_t x)
 	return lg_get_rows(b->g, x, b->out_ids);
 }
 
+bool lb_is_last(const struct lb *b, int32_t il)
+{
+	return (uint32_t)il + 1 == b->m->n_layers;
+}
+
+void lb_keep_outputs(struct lb *b, int32_t il, lg_t *cur, lg_t *in)
+{
+	if (!lb_is_last(b, il))
+		return;
+	*cur = lb_outputs(b, *cur);
+	*in = lb_outputs(b, *in);
+}
+
 static lg_t head_weight(struct lb *b)
 {
 	lg_t w = lb_weight(b, -1, "output.weight");

@@ -102,6 +102,9 @@ struct lb_moe {
 lg_t lb_moe(struct lb *b, lg_t x, const struct lb_moe *o, int32_t il);
 /* Rows that are wanted, at the last layer. */
 lg_t lb_outputs(struct lb *b, lg_t x);
+bool lb_is_last(const struct lb *b, int32_t il);
+/* Of both in the last layer, as they are elsewhere: what a mixer made and what it is added to. */
+void lb_keep_outputs(struct lb *b, int32_t il, lg_t *cur, lg_t *in);
 lg_t lb_l2_norm(struct lb *b, lg_t x);
 void lb_head(struct lb *b, lg_t x, enum lb_norm_kind norm, bool softcap, bool scale);
 

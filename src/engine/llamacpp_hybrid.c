@@ -12,11 +12,6 @@ static bool is(const struct lb *b, const char *arch)
 	return b->m->arch && !strcmp(b->m->arch, arch);
 }
 
-static bool last(const struct lb *b, int32_t il)
-{
-	return (uint32_t)il + 1 == b->m->n_layers;
-}
-
 static lg_t mixer(struct lb *b, lg_t x, int32_t il)
 {
 	switch (lb_layer(b, il)->rec) {
@@ -56,10 +51,7 @@ static bool build_mamba(struct lb *b)
 	lb_inp_out_ids(b);
 	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = mixer(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il);
-		if (last(b, il)) {
-			cur = lb_outputs(b, cur);
-			x = lb_outputs(b, x);
-		}
+		lb_keep_outputs(b, il, &cur, &x);
 		x = lb_add(b, cur, x);
 	}
 	lb_head(b, x, LB_RMS, false, false);
@@ -75,10 +67,7 @@ static bool build_jamba(struct lb *b)
 	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		cur = lb_layer(b, il)->rec ? mixer(b, cur, il) : plain_attention(b, cur, il, false, false);
-		if (last(b, il)) {
-			cur = lb_outputs(b, cur);
-			x = lb_outputs(b, x);
-		}
+		lb_keep_outputs(b, il, &cur, &x);
 		lg_t mid = lb_add(b, x, cur);
 		x = lb_add(b, mid, lb_ffn_or_moe(b, lb_norm(b, mid, "ffn_norm", LB_RMS, il), &o, LB_GATED, il));
 	}
@@ -98,10 +87,7 @@ static bool build_granite(struct lb *b)
 	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		cur = lb_layer(b, il)->rec ? mixer(b, cur, il) : plain_attention(b, cur, il, rope, false);
-		if (last(b, il)) {
-			cur = lb_outputs(b, cur);
-			x = lb_outputs(b, x);
-		}
+		lb_keep_outputs(b, il, &cur, &x);
 		lg_t mid = lb_add(b, lb_scale(b, cur), x);
 		cur = lb_ffn_or_moe(b, lb_norm(b, mid, "ffn_norm", LB_RMS, il), &o, LB_GATED, il);
 		x = lb_add(b, lb_scale(b, cur), mid);
@@ -120,7 +106,7 @@ static bool build_falcon_h1(struct lb *b)
 		lg_t attn = plain_attention(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il, true, false);
 		lg_t ssm = mixer(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il);
 		lg_t mid = lb_add(b, lb_add(b, attn, ssm), x);
-		if (last(b, il))
+		if (lb_is_last(b, il))
 			mid = lb_outputs(b, mid);
 		x = lb_add(b, lb_ffn(b, lb_norm(b, mid, "ffn_norm", LB_RMS, il), "", LB_GATED, il), mid);
 	}
@@ -138,10 +124,7 @@ static bool build_lfm2(struct lb *b)
 	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		cur = lb_layer(b, il)->rec ? mixer(b, cur, il) : plain_attention(b, cur, il, true, true);
-		if (last(b, il)) {
-			cur = lb_outputs(b, cur);
-			x = lb_outputs(b, x);
-		}
+		lb_keep_outputs(b, il, &cur, &x);
 		cur = lb_add(b, x, cur);
 		x = lb_add(b, cur, lb_ffn_or_moe(b, lb_norm(b, cur, "ffn_norm", LB_RMS, il), &o, LB_GATED, il));
 	}
@@ -180,10 +163,7 @@ static bool build_nemotron_h(struct lb *b)
 			cur = nemotron_experts(b, cur, il);
 		else
 			cur = lb_ffn(b, cur, "", LB_RELU_SQR, il);
-		if (last(b, il)) {
-			cur = lb_outputs(b, cur);
-			x = lb_outputs(b, x);
-		}
+		lb_keep_outputs(b, il, &cur, &x);
 		x = lb_add(b, cur, x);
 	}
 	lb_head(b, x, LB_RMS, false, false);
@@ -236,10 +216,7 @@ static bool build_qwen(struct lb *b)
 		lg_t cur = lb_norm(b, x, "attn_norm", LB_RMS, il);
 		lg_expand(b->g, cur);
 		cur = lb_layer(b, il)->rec ? mixer(b, cur, il) : gated_attention(b, cur, il, next);
-		if (last(b, il)) {
-			cur = lb_outputs(b, cur);
-			x = lb_outputs(b, x);
-		}
+		lb_keep_outputs(b, il, &cur, &x);
 		lg_t mid = lb_add(b, cur, x);
 		x = lb_add(b, qwen_ffn(b, lb_norm(b, mid, "post_attention_norm", LB_RMS, il), il), mid);
 	}

@@ -202,10 +202,7 @@ bool lb_build_mla(struct lb *b)
 	lb_inp_out_ids(b);
 	for (int32_t il = lb_first(b); il >= 0; il = lb_next(b, il)) {
 		lg_t cur = attention(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il, &in, &best);
-		if ((uint32_t)il + 1 == b->m->n_layers) {
-			cur = lb_outputs(b, cur);
-			x = lb_outputs(b, x);
-		}
+		lb_keep_outputs(b, il, &cur, &x);
 		lg_t mid = lb_add(b, cur, x);
 		cur = lb_norm(b, mid, "ffn_norm", LB_RMS, il);
 		x = lb_add(b, lb_ffn_or_moe(b, cur, &o, LB_GATED, il), mid);

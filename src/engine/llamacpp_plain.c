@@ -220,11 +220,6 @@ static const char *ffn_norm_name(const struct lb *b, const struct recipe *r, int
 	return lb_has(b, il, "ffn_norm.weight") || (r->flags & R_POST) ? "ffn_norm" : "post_attention_norm";
 }
 
-static bool is_last(const struct lb *b, int32_t il)
-{
-	return (uint32_t)il + 1 == b->m->n_layers;
-}
-
 static lg_t sequential(struct lb *b, const struct recipe *r, lg_t x, int32_t il, enum lb_norm_kind norm)
 {
 	lg_t in = x, cur = x;
@@ -238,10 +233,7 @@ static lg_t sequential(struct lb *b, const struct recipe *r, lg_t x, int32_t il,
 	}
 	if (r->flags & R_POST_EARLY)
 		cur = lb_norm_w(b, cur, lb_weight(b, il, "post_attention_norm.weight"), LG_NONE, norm, -1);
-	if (is_last(b, il)) {
-		cur = lb_outputs(b, cur);
-		in = lb_outputs(b, in);
-	}
+	lb_keep_outputs(b, il, &cur, &in);
 	if (l->ffn == PL_FFN_NONE)
 		return cur;
 	if ((r->flags & R_POST) && !(r->flags & R_POST_EARLY))
@@ -265,12 +257,9 @@ static lg_t parallel(struct lb *b, const struct recipe *r, lg_t x, int32_t il, e
 		from = lb_norm(b, x, "attn_norm_2", norm, il);
 	lg_t cur = attention(b, r, from, il, norm);
 	bool own_norm = lb_has(b, il, "ffn_norm.weight");
-	if (is_last(b, il)) {
-		cur = lb_outputs(b, cur);
-		in = lb_outputs(b, in);
-		if (!own_norm)
-			normed = lb_outputs(b, normed);
-	}
+	lb_keep_outputs(b, il, &cur, &in);
+	if (!own_norm && lb_is_last(b, il))
+		normed = lb_outputs(b, normed);
 	lg_t attn = cur;
 	if (own_norm)
 		normed = lb_norm(b, in, "ffn_norm", norm, il);

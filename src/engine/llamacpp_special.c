@@ -60,11 +60,7 @@ static lg_t gemma_layer(struct lb *b, lg_t x, lg_t per_layer, int32_t il)
 {
 	struct lg *g = b->g;
 	lg_t cur = gemma_attention(b, lb_norm(b, x, "attn_norm", LB_RMS, il), il);
-	bool last = (uint32_t)il + 1 == b->m->n_layers;
-	if (last) {
-		cur = lb_outputs(b, cur);
-		x = lb_outputs(b, x);
-	}
+	lb_keep_outputs(b, il, &cur, &x);
 	lg_t mid = lb_add(b, lb_norm(b, cur, "post_attention_norm", LB_RMS, il), x);
 	if (lb_has(b, il, "ffn_gate_inp.weight"))
 		cur = gemma_experts(b, mid, il);
@@ -77,7 +73,7 @@ static lg_t gemma_layer(struct lb *b, lg_t x, lg_t per_layer, int32_t il)
 		struct lg_tensor p = *lg_at(g, per_layer);
 		cur = lb_act(b, lb_mm(b, lb_weight(b, il, "inp_gate.weight"), cur));
 		lg_t own = lg_view_2d(g, per_layer, p.ne[0], p.ne[1], p.ne[0] * F32);
-		cur = lb_mul(b, cur, last ? lb_outputs(b, own) : own);
+		cur = lb_mul(b, cur, lb_is_last(b, il) ? lb_outputs(b, own) : own);
 		cur = lb_norm(b, lb_mm(b, lb_weight(b, il, "proj.weight"), cur), "post_norm", LB_RMS, il);
 		cur = lb_add(b, in, cur);
 	}
@@ -222,10 +218,7 @@ static bool build_minimax_m3(struct lb *b)
 			cur = sparse_layer(b, &s, cur, y, il);
 		else
 			cur = lb_attn(b, y, LG_NONE, LG_NONE, "attn_output", il);
-		if ((uint32_t)il + 1 == b->m->n_layers) {
-			cur = lb_outputs(b, cur);
-			x = lb_outputs(b, x);
-		}
+		lb_keep_outputs(b, il, &cur, &x);
 		lg_t mid = lb_add(b, cur, x);
 		x = lb_add(b, lb_ffn_or_moe(b, lb_norm(b, mid, "ffn_norm", LB_RMS, il), &o, LB_GATED, il), mid);
 	}
@@ -276,10 +269,7 @@ static bool build_bert(struct lb *b)
 			y.k = lb_rope(b, y.k, il, false);
 		}
 		lg_t cur = lb_attn_no_cache(b, y, LG_NONE, "attn_output", il);
-		if ((uint32_t)il + 1 == b->m->n_layers) {
-			cur = lb_outputs(b, cur);
-			x = lb_outputs(b, x);
-		}
+		lb_keep_outputs(b, il, &cur, &x);
 		cur = lb_norm(b, lb_add(b, cur, x), "attn_output_norm", LB_LAYER_NORM, il);
 		lg_t ffn = lb_ffn_or_moe(b, cur, &o, gated ? LB_GATED : LB_PLAIN, il);
 		x = lb_norm(b, lb_add(b, ffn, cur), "layer_output_norm", LB_LAYER_NORM, il);

@@ -8,8 +8,9 @@
 
 #include <cmocka.h>
 
-#include <plimsoll/catalog.h>
 #include <plimsoll/plan.h>
+
+#include "../named.h"
 
 static const char *const models[] = {"Qwen/Qwen3-32B", "llama3.1-8b", "deepseek-ai/DeepSeek-R1", "openai/gpt-oss-20b", "google/gemma-2-9b-it",
                                      "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-Next-80B-A3B-Instruct"};
@@ -108,14 +109,12 @@ static void round_trip(struct pl_arena *a, const struct pl_plan *first, const st
 static void check(const char *model, const char *machine, const struct pl_engine *e, uint32_t *n)
 {
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model_row *row;
 	struct pl_plan_request req = {.engine = e, .no_suggestions = true, .model_ref = "model"};
 	const struct pl_plan *p = NULL;
 	struct pl_err err = {0};
 	bool llama = !strcmp(e->id, "llama.cpp");
-	assert_int_equal(pl_model_row_find(model, &row, &err), 0);
-	assert_int_equal(pl_model_from_config(a, row->id, row->config_json, row->config_len, llama ? "q4_k_m" : NULL, &req.model, &err), 0);
-	assert_int_equal(pl_machine_parse(a, machine, &req.machine, &err), 0);
+	req.model = model_named(a, model, llama ? "q4_k_m" : NULL);
+	req.machine = machine_named(a, machine);
 	pl_params_default(&req.params);
 	vary(&req.params, llama, req.machine->n_devices);
 	/* a line that first makes a file of settings in the shell is not read back */

@@ -8,8 +8,9 @@
 
 #include <cmocka.h>
 
-#include <plimsoll/catalog.h>
 #include <plimsoll/engine.h>
+
+#include "../named.h"
 
 static const char dense[] = "{\"architectures\":[\"Qwen3ForCausalLM\"],\"model_type\":\"qwen3\",\"hidden_size\":2048,\"intermediate_size\":6144,"
                             "\"num_hidden_layers\":6,\"num_attention_heads\":16,\"num_key_value_heads\":8,\"head_dim\":128,\"vocab_size\":32000,"
@@ -196,15 +197,11 @@ static void the_chosen_placement_is_the_best_of_all(void **state)
 static void check_ranks(const struct pl_engine *e, const char *name, const char *line, uint32_t *n)
 {
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model_row *row;
-	const struct pl_model *m = NULL;
-	const struct pl_machine *hw = NULL;
+	const struct pl_model *m = model_named(a, name, NULL);
+	const struct pl_machine *hw = machine_named(a, line);
 	struct pl_err err = {0};
 	struct pl_params chosen, p;
 	struct pl_layout best = {0}, l = {0};
-	assert_int_equal(pl_model_row_find(name, &row, &err), 0);
-	assert_int_equal(pl_model_from_config(a, row->id, row->config_json, row->config_len, NULL, &m, &err), 0);
-	assert_int_equal(pl_machine_parse(a, line, &hw, &err), 0);
 	pl_params_default(&chosen);
 	chosen.n_ctx_tokens = 16384;
 	chosen.n_seq = 2;

@@ -8,8 +8,9 @@
 
 #include <cmocka.h>
 
-#include <plimsoll/catalog.h>
 #include <plimsoll/plan.h>
+
+#include "../named.h"
 
 static const char *const models[] = {"Qwen/Qwen3-32B",        "llama3.1-8b",          "deepseek-ai/DeepSeek-R1",
                                      "openai/gpt-oss-20b",    "google/gemma-2-9b-it", "Qwen/Qwen3-30B-A3B",
@@ -17,26 +18,6 @@ static const char *const models[] = {"Qwen/Qwen3-32B",        "llama3.1-8b",    
 static const char *const machines[] = {"2x v100-sxm2-16gb, nvlink, ram 64GiB", "rtx4090, ram 64GiB", "8x h200-sxm",
                                        "1x rtx4090 + 2x rtx3090, ram 128GiB", "cpu, ram 64GiB", "gpu-24GiB"};
 enum { N_MODELS = sizeof models / sizeof *models, N_MACHINES = sizeof machines / sizeof *machines };
-
-static const struct pl_model *load(struct pl_arena *a, const char *name, const char *quant)
-{
-	const struct pl_model_row *row;
-	const struct pl_model *m = NULL;
-	struct pl_err err = {0};
-	if (pl_model_row_find(name, &row, &err) ||
-	    pl_model_from_config(a, row->id, row->config_json, row->config_len, quant, &m, &err))
-		fail_msg("%s: %s", name, err.msg);
-	return m;
-}
-
-static const struct pl_machine *machine(struct pl_arena *a, const char *line)
-{
-	const struct pl_machine *m = NULL;
-	struct pl_err err = {0};
-	if (pl_machine_parse(a, line, &m, &err))
-		fail_msg("%s: %s", line, err.msg);
-	return m;
-}
 
 /* NULL when the request is impossible for the engine. */
 static const struct pl_plan *plan_with(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, const struct pl_engine *e,
@@ -79,8 +60,8 @@ static void each(void (*check)(struct pl_arena *, const struct pl_model *, const
 		for (int j = 0; j < N_MACHINES; j++)
 			for (const struct pl_engine *const *e = pl_engines(); *e; e++) {
 				struct pl_arena *a = pl_arena_new(0);
-				const struct pl_model *m = load(a, models[i], !strcmp((*e)->id, "llama.cpp") ? "q4_k_m" : NULL);
-				check(a, m, machine(a, machines[j]), *e);
+				const struct pl_model *m = model_named(a, models[i], !strcmp((*e)->id, "llama.cpp") ? "q4_k_m" : NULL);
+				check(a, m, machine_named(a, machines[j]), *e);
 				pl_arena_free(a);
 			}
 }
@@ -190,8 +171,8 @@ static void tensor_parallel_of_one_is_none(void **state)
 	const struct pl_engine *vllm = NULL;
 	struct pl_err err = {0};
 	assert_int_equal(pl_engine_find("vllm", &vllm, &err), 0);
-	const struct pl_model *m = load(a, "Qwen/Qwen3-32B", NULL);
-	const struct pl_machine *one = machine(a, "h200-sxm");
+	const struct pl_model *m = model_named(a, "Qwen/Qwen3-32B", NULL);
+	const struct pl_machine *one = machine_named(a, "h200-sxm");
 	struct pl_params p, q;
 	struct pl_layout with, without;
 	pl_params_default(&p);
@@ -211,7 +192,7 @@ static void impossible_requests_are_refused_with_a_sentence(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	struct pl_plan_request req = {.model = load(a, "llama3.1-8b", NULL), .machine = machine(a, "8x h200-sxm")};
+	struct pl_plan_request req = {.model = model_named(a, "llama3.1-8b", NULL), .machine = machine_named(a, "8x h200-sxm")};
 	const struct pl_plan *p = NULL;
 	struct pl_err err = {0};
 	pl_params_default(&req.params);

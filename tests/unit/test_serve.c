@@ -9,8 +9,9 @@
 
 #include <cmocka.h>
 
-#include <plimsoll/catalog.h>
 #include <plimsoll/serve.h>
+
+#include "../named.h"
 
 static const struct pl_engine engines[] = {{.id = "vllm"}, {.id = "sglang"}, {.id = "tensorrt-llm"}};
 enum { N_ENGINES = sizeof engines / sizeof *engines };
@@ -19,15 +20,11 @@ enum { N_ENGINES = sizeof engines / sizeof *engines };
 static const struct pl_speed *speed_of(struct pl_arena *a, const struct pl_engine *e, const char *model, const char *quant, const char *gpu,
                                        uint32_t n, struct pl_params *p)
 {
-	const struct pl_model_row *row;
-	const struct pl_model *m = NULL;
-	const struct pl_machine *hw = NULL;
+	const struct pl_model *m = model_named(a, model, quant);
+	const struct pl_machine *hw = machine_named(a, pl_arena_printf(a, "%ux %s", n, gpu));
 	const struct pl_speed *s = NULL;
 	struct pl_layout *l = PL_NEW(a, struct pl_layout);
 	struct pl_err err = {0};
-	if (pl_model_row_find(model, &row, &err) || pl_model_from_config(a, row->id, row->config_json, row->config_len, quant, &m, &err) ||
-	    pl_machine_parse(a, pl_arena_printf(a, "%ux %s", n, gpu), &hw, &err))
-		fail_msg("%s on %s: %s", model, gpu, err.msg);
 	struct pl_speed_setup setup = {.model = m, .machine = hw, .engine = e, .params = p, .layout = l};
 	if (pl_speed_compile(a, &setup, &s, &err) || pl_speed_unknown(s))
 		fail_msg("%s on %s: %s", model, gpu, err.msg);

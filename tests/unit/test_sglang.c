@@ -8,38 +8,13 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <plimsoll/catalog.h>
-#include <plimsoll/engine.h>
+#include "server_rig.h"
 
 static const double GIB = 1024.0 * 1024 * 1024;
 
-struct rig {
-	struct pl_arena *a;
-	const struct pl_engine *e;
-	const struct pl_model *m;
-	const struct pl_machine *hw;
-	struct pl_params p;
-	struct pl_layout l;
-	struct pl_err err;
-};
-
 static void rig_init(struct rig *r, const char *model, const char *quant, const char *machine)
 {
-	const struct pl_model_row *row;
-	memset(r, 0, sizeof *r);
-	r->a = pl_arena_new(0);
-	if (pl_engine_find("sglang", &r->e, &r->err) || pl_model_row_find(model, &row, &r->err) ||
-	    pl_model_from_config(r->a, row->id, row->config_json, row->config_len, quant, &r->m, &r->err) ||
-	    pl_machine_parse(r->a, machine, &r->hw, &r->err))
-		fail_msg("%s", r->err.msg);
-	pl_params_default(&r->p);
-	r->p.n_ctx_tokens = 8192;
-}
-
-static void lay_out(struct rig *r)
-{
-	if (r->e->layout(r->a, r->m, r->hw, &r->p, &r->l, &r->err))
-		fail_msg("%s: %s", r->err.where, r->err.msg);
+	rig_of(r, "sglang", model, quant, machine);
 }
 
 static void near(double got, double wanted, double part)
@@ -256,14 +231,10 @@ static void a_whole_model_drafts_beside_the_target(void **state)
 {
 	(void)state;
 	struct rig r;
-	const struct pl_model *draft;
-	const struct pl_model_row *row;
 	struct pl_argv v;
 	char line[1024] = "";
 	rig_init(&r, "Qwen/Qwen3-8B", NULL, "h100-sxm");
-	if (pl_model_row_find("Qwen/Qwen3-0.6B", &row, &r.err) ||
-	    pl_model_from_config(r.a, row->id, row->config_json, row->config_len, NULL, &draft, &r.err))
-		fail_msg("%s", r.err.msg);
+	const struct pl_model *draft = model_named(r.a, "Qwen/Qwen3-0.6B", NULL);
 	r.p.gpu_memory_utilization_frac = 0.85;
 	lay_out(&r);
 	struct pl_use none = r.l.devices[0];

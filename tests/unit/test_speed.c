@@ -11,9 +11,10 @@
 
 #include <cmocka.h>
 
-#include <plimsoll/catalog.h>
 #include <plimsoll/plan.h>
 #include <plimsoll/speed.h>
+
+#include "../named.h"
 
 #include "speed/constants.h"
 #include "speed/speed.h"
@@ -26,15 +27,13 @@ static const char *const machines[] = {"2x rtx3090, ram 64GiB", "rtx4090, ram 64
 
 static const struct pl_plan *plan(struct pl_arena *a, const char *model, const char *line)
 {
-	const struct pl_model_row *row;
-	struct pl_plan_request req = {.no_suggestions = true};
+	struct pl_plan_request req = {.no_suggestions = true, .engine = engine_named("llama.cpp"), .model = model_named(a, model, "q4_k_m"),
+	                              .machine = machine_named(a, line)};
 	const struct pl_plan *p = NULL;
 	struct pl_err err = {0};
 	pl_params_default(&req.params);
 	req.params.n_ctx_tokens = 4096;
-	if (pl_engine_find("llama.cpp", &req.engine, &err) || pl_model_row_find(model, &row, &err) ||
-	    pl_model_from_config(a, row->id, row->config_json, row->config_len, "q4_k_m", &req.model, &err) ||
-	    pl_machine_parse(a, line, &req.machine, &err) || pl_plan_make(a, &req, &p, &err))
+	if (pl_plan_make(a, &req, &p, &err))
 		fail_msg("%s on %s: %s", model, line, err.msg);
 	return p;
 }

@@ -6,10 +6,9 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <plimsoll/catalog.h>
-#include <plimsoll/engine.h>
-
 #include "engine/device_map.h"
+
+#include "../named.h"
 
 static const uint64_t GIB = 1024 * 1024 * 1024;
 
@@ -253,21 +252,11 @@ static void logits_of_the_whole_prompt_before_4_45(void **state)
 
 /* ---- placement and quantisation ---------------------------------------------------------------------------------- */
 
-static const struct pl_model *load(struct pl_arena *a, const char *name, const char *quant)
-{
-	const struct pl_model_row *row;
-	const struct pl_model *m = NULL;
-	struct pl_err err = {0};
-	if (pl_model_row_find(name, &row, &err) || pl_model_from_config(a, row->id, row->config_json, row->config_len, quant, &m, &err))
-		fail_msg("%s: %s", name, err.msg);
-	return m;
-}
-
 static struct pl_layout of(struct rig *r, const char *model, const char *quant, const char *machine, struct pl_params *p)
 {
 	const struct pl_machine *hw;
 	struct pl_layout l;
-	if (pl_machine_parse(r->a, machine, &hw, &r->err) || r->e->layout(r->a, load(r->a, model, quant), hw, p, &l, &r->err))
+	if (pl_machine_parse(r->a, machine, &hw, &r->err) || r->e->layout(r->a, model_named(r->a, model, quant), hw, p, &l, &r->err))
 		fail_msg("%s", r->err.msg);
 	return l;
 }
@@ -278,7 +267,7 @@ static void what_the_gpu_cannot_hold_waits_in_ram(void **state)
 	struct rig r;
 	rig_init(&r);
 	struct pl_params p = r.p;
-	const struct pl_model *m = load(r.a, "Qwen/Qwen3-14B", NULL);
+	const struct pl_model *m = model_named(r.a, "Qwen/Qwen3-14B", NULL);
 	struct pl_layout l = of(&r, "Qwen/Qwen3-14B", NULL, "rtx4090, ram 64GiB", &p);
 	assert_true(l.fits);
 	assert_true(l.host.use.model_bytes > 4 * GIB);
@@ -301,7 +290,7 @@ static void bitsandbytes_stays_on_the_gpu_and_leaves_stacked_experts(void **stat
 	assert_true(l.missing_bytes > 0);
 	p = r.p;
 	l = of(&r, "Qwen/Qwen3-14B", "nf4", "rtx4090, ram 64GiB", &p);
-	const struct pl_model *m = load(r.a, "Qwen/Qwen3-14B", "nf4");
+	const struct pl_model *m = model_named(r.a, "Qwen/Qwen3-14B", "nf4");
 	assert_true(l.fits);
 	assert_int_equal(l.devices[0].model_bytes, m->weight_bytes + 512);
 	/* 128 experts × 48 layers × 3 × 2048 × 768 weights in 16 bit, where 4 bits were hoped for */
@@ -334,7 +323,7 @@ static void the_launch_line_says_what_auto_would_not_do(void **state)
 	rig_init(&r);
 	struct pl_params p = r.p;
 	const struct pl_machine *hw;
-	const struct pl_model *m = load(r.a, "Qwen/Qwen3-8B", "nf4");
+	const struct pl_model *m = model_named(r.a, "Qwen/Qwen3-8B", "nf4");
 	struct pl_argv v;
 	assert_int_equal(pl_machine_parse(r.a, "rtx4090, ram 64GiB", &hw, &r.err), 0);
 	assert_int_equal(r.e->layout(r.a, m, hw, &p, &r.l, &r.err), 0);
@@ -343,7 +332,7 @@ static void the_launch_line_says_what_auto_would_not_do(void **state)
 	assert_string_equal(v.words[v.n_words - 1], "bnb-4bit");
 	p = r.p;
 	p.n_seq = 2;
-	m = load(r.a, "Qwen/Qwen3-14B", NULL);
+	m = model_named(r.a, "Qwen/Qwen3-14B", NULL);
 	assert_int_equal(r.e->layout(r.a, m, hw, &p, &r.l, &r.err), 0);
 	assert_int_equal(r.e->command(r.a, m, "a\"b", hw, &p, &r.l, &v, &r.err), 0);
 	assert_string_equal(v.words[0], "python3");

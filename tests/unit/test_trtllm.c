@@ -9,36 +9,11 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <plimsoll/catalog.h>
-#include <plimsoll/engine.h>
-
-struct rig {
-	struct pl_arena *a;
-	const struct pl_engine *e;
-	const struct pl_model *m;
-	const struct pl_machine *hw;
-	struct pl_params p;
-	struct pl_layout l;
-	struct pl_err err;
-};
+#include "server_rig.h"
 
 static void rig_init(struct rig *r, const char *model, const char *quant, const char *machine)
 {
-	const struct pl_model_row *row;
-	memset(r, 0, sizeof *r);
-	r->a = pl_arena_new(0);
-	if (pl_engine_find("trtllm", &r->e, &r->err) || pl_model_row_find(model, &row, &r->err) ||
-	    pl_model_from_config(r->a, row->id, row->config_json, row->config_len, quant, &r->m, &r->err) ||
-	    pl_machine_parse(r->a, machine, &r->hw, &r->err))
-		fail_msg("%s", r->err.msg);
-	pl_params_default(&r->p);
-	r->p.n_ctx_tokens = 8192;
-}
-
-static void lay_out(struct rig *r)
-{
-	if (r->e->layout(r->a, r->m, r->hw, &r->p, &r->l, &r->err))
-		fail_msg("%s: %s", r->err.where, r->err.msg);
+	rig_of(r, "trtllm", model, quant, machine);
 }
 
 /* The largest number of sequences that real servers held, with max_seq_len = prompt + answer + 1000, max_num_tokens = twice the

@@ -9,39 +9,11 @@
 
 #include <cmocka.h>
 
-#include <plimsoll/catalog.h>
-#include <plimsoll/engine.h>
-
 #include "memory/shard.h"
 
+#include "../named.h"
+
 static const double GIB = 1073741824.0;
-
-static const struct pl_model *load(struct pl_arena *a, const char *name, const char *quant)
-{
-	const struct pl_model_row *row;
-	const struct pl_model *m = NULL;
-	struct pl_err err = {0};
-	if (pl_model_row_find(name, &row, &err) || pl_model_from_config(a, row->id, row->config_json, row->config_len, quant, &m, &err))
-		fail_msg("%s: %s", name, err.msg);
-	return m;
-}
-
-static const struct pl_machine *machine(struct pl_arena *a, const char *line)
-{
-	const struct pl_machine *m = NULL;
-	struct pl_err err = {0};
-	if (pl_machine_parse(a, line, &m, &err))
-		fail_msg("%s: %s", line, err.msg);
-	return m;
-}
-
-static const struct pl_engine *vllm(void)
-{
-	const struct pl_engine *e = NULL;
-	struct pl_err err = {0};
-	assert_int_equal(pl_engine_find("vllm", &e, &err), 0);
-	return e;
-}
 
 static struct pl_params params(uint64_t ctx)
 {
@@ -55,7 +27,7 @@ static struct pl_layout lay(struct pl_arena *a, const struct pl_model *m, const 
 {
 	struct pl_layout l = {0};
 	struct pl_err err = {0};
-	if (vllm()->layout(a, m, machine(a, hw), p, &l, &err))
+	if (engine_named("vllm")->layout(a, m, machine_named(a, hw), p, &l, &err))
 		fail_msg("%s on %s: %s", m->name, hw, err.msg);
 	return l;
 }
@@ -78,7 +50,7 @@ static void one_rank_holds_the_model(void **state)
 	static const char *const names[] = {"llama3.1-8b", "deepseek-ai/DeepSeek-R1", "Qwen/Qwen3-30B-A3B", "openai/gpt-oss-20b"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		struct pl_arena *a = pl_arena_new(0);
-		const struct pl_model *m = load(a, names[i], NULL);
+		const struct pl_model *m = model_named(a, names[i], NULL);
 		struct pl_shard_cut cut = tensor_cut(1);
 		struct pl_shard_stage s = whole(m);
 		uint64_t padding = (pl_shard_stage_bytes(m, &s, &cut)), mtp = 0;
@@ -96,7 +68,7 @@ static void shards_of_llama_by_hand(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "meta-llama/Llama-3.1-8B-Instruct", NULL);
+	const struct pl_model *m = model_named(a, "meta-llama/Llama-3.1-8B-Instruct", NULL);
 	struct pl_shard_stage s = whole(m);
 	const uint64_t h = 4096, q = h * h, kv = 2 * h * 1024, ffn = 3 * h * 14336, vocab = 2 * h * 128256, norms = 65 * h;
 	for (uint32_t tp = 1; tp <= 16; tp *= 2) {
@@ -115,7 +87,7 @@ static void shards_sum_to_the_whole_and_what_is_repeated(void **state)
 	static const char *const names[] = {"deepseek-ai/DeepSeek-R1", "Qwen/Qwen3-30B-A3B", "mistralai/Mixtral-8x7B-v0.1"};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
 		struct pl_arena *a = pl_arena_new(0);
-		const struct pl_model *m = load(a, names[i], NULL);
+		const struct pl_model *m = model_named(a, names[i], NULL);
 		struct pl_shard_cut cut = tensor_cut(4), one = tensor_cut(1);
 		for (uint32_t k = 0; k < m->n_tensors; k++) {
 			const struct pl_tensor *t = &m->tensors[k];
@@ -140,7 +112,7 @@ static void stages_hold_every_layer_once_and_a_tied_head_twice(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "Qwen/Qwen3-0.6B", NULL); /* 28 layers, tied, 151936 × 1024 */
+	const struct pl_model *m = model_named(a, "Qwen/Qwen3-0.6B", NULL); /* 28 layers, tied, 151936 × 1024 */
 	struct pl_shard_cut cut = tensor_cut(1);
 	struct pl_shard_stage all = whole(m), first = {.end_layer = 14, .has_input = true},
 	                      last = {.first_layer = 14, .end_layer = 28, .has_output = true};
@@ -209,7 +181,7 @@ static void a_stated_pool_becomes_the_blocks_of_the_log(void **state)
 		p.prefix_caching_on = w->prefixes;
 		if (w->fp8_cache)
 			p.type_k = p.type_v = PL_DTYPE_F8_E4M3;
-		struct pl_layout l = lay(a, load(a, w->model, w->quant), w->hw, &p);
+		struct pl_layout l = lay(a, model_named(a, w->model, w->quant), w->hw, &p);
 		double share = 0.005 / w->pool_gib;
 		near(w->id, "blocks", (double)l.num_gpu_blocks.value, (double)w->blocks, 1 + share * (double)w->blocks);
 		near(w->id, "tokens", (double)l.kv_cache_tokens.value, (double)w->tokens, 32 + share * (double)w->tokens);
@@ -236,7 +208,7 @@ static void a_pool_is_foretold(void **state)
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct pl_arena *a = pl_arena_new(0);
-		const struct pl_model *m = load(a, rows[i].model, rows[i].quant);
+		const struct pl_model *m = model_named(a, rows[i].model, rows[i].quant);
 		struct pl_params p = params(16000);
 		p.engine_version = "0.11.0";
 		p.tensor_parallel = rows[i].tp;
@@ -257,7 +229,7 @@ static void a_latent_cache_is_repeated_on_every_rank(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "deepseek-ai/DeepSeek-R1", NULL);
+	const struct pl_model *m = model_named(a, "deepseek-ai/DeepSeek-R1", NULL);
 	struct pl_params p = params(8192);
 	p.tensor_parallel = 8;
 	struct pl_layout l = lay(a, m, "8x h200-sxm, nvlink", &p);
@@ -271,7 +243,7 @@ static void a_sparse_row_carries_its_index(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "deepseek-ai/DeepSeek-V3.2", NULL);
+	const struct pl_model *m = model_named(a, "deepseek-ai/DeepSeek-V3.2", NULL);
 	struct pl_params p = params(8192);
 	p.tensor_parallel = 8;
 	assert_int_equal(lay(a, m, "8x h200-sxm", &p).kv_bytes_per_token, 8ull * 61 * (1152 + 132));
@@ -294,7 +266,7 @@ static void compressed_rows_by_hand(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "deepseek-ai/DeepSeek-V4-Flash", NULL);
+	const struct pl_model *m = model_named(a, "deepseek-ai/DeepSeek-V4-Flash", NULL);
 	struct pl_params p = params(121344);
 	p.tensor_parallel = 8;
 	p.max_num_batched_tokens = 8192;
@@ -310,7 +282,7 @@ static void more_of_the_card_means_more_tokens(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "llama3.1-8b", NULL);
+	const struct pl_model *m = model_named(a, "llama3.1-8b", NULL);
 	uint64_t last = 0;
 	for (double u = 0.5; u < 0.96; u += 0.05) {
 		struct pl_params p = params(4096);
@@ -326,12 +298,12 @@ static void it_refuses_when_one_sequence_has_no_room(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "llama3.1-8b", NULL); /* 131072 tokens × 128 KiB = 16 GiB beside 15 GiB of weights */
+	const struct pl_model *m = model_named(a, "llama3.1-8b", NULL); /* 131072 tokens × 128 KiB = 16 GiB beside 15 GiB of weights */
 	struct pl_params p = params(131072);
 	struct pl_layout l = lay(a, m, "rtx4090", &p);
 	assert_false(l.fits);
 	assert_true(l.missing_bytes > 0);
-	assert_string_equal(l.where_missing, machine(a, "rtx4090")->devices[0].name);
+	assert_string_equal(l.where_missing, machine_named(a, "rtx4090")->devices[0].name);
 	p = params(32768);
 	l = lay(a, m, "rtx4090", &p);
 	assert_true(l.fits);
@@ -348,7 +320,7 @@ static void windows_stop_growing(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "openai/gpt-oss-20b", NULL); /* 12 full, 12 of 128 tokens, 8 KV heads of 64 */
+	const struct pl_model *m = model_named(a, "openai/gpt-oss-20b", NULL); /* 12 full, 12 of 128 tokens, 8 KV heads of 64 */
 	struct pl_params p = params(131072);
 	struct pl_layout l = lay(a, m, "h100-sxm", &p);
 	uint64_t full = 131072 / 16, window = (127 + 8192 + 15) / 16 + 1;
@@ -362,7 +334,7 @@ static void ranks_fit_and_divide(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "Qwen/Qwen3-32B", "gptq-int4"); /* 64 heads: three cards do not divide them */
+	const struct pl_model *m = model_named(a, "Qwen/Qwen3-32B", "gptq-int4"); /* 64 heads: three cards do not divide them */
 	struct pl_params p = params(8192);
 	struct pl_layout l = lay(a, m, "3x rtx3090", &p);
 	assert_true(l.fits);
@@ -370,7 +342,7 @@ static void ranks_fit_and_divide(void **state)
 	assert_int_equal(p.pipeline_parallel, 1);
 	/* two hosts: tensor parallel inside, a pipeline between */
 	p = params(8192);
-	m = load(a, "deepseek-ai/DeepSeek-R1", NULL);
+	m = model_named(a, "deepseek-ai/DeepSeek-R1", NULL);
 	l = lay(a, m, "2x hgx-h100", &p);
 	assert_int_equal(p.tensor_parallel, 8);
 	assert_int_equal(p.pipeline_parallel, 2);
@@ -384,7 +356,7 @@ static void experts_that_cannot_be_cut_are_dealt_out(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "Qwen/Qwen3-235B-A22B-FP8", NULL);
+	const struct pl_model *m = model_named(a, "Qwen/Qwen3-235B-A22B-FP8", NULL);
 	struct pl_params p = params(8192);
 	struct pl_layout l = lay(a, m, "8x h100-sxm", &p);
 	assert_true(l.fits);
@@ -393,7 +365,7 @@ static void experts_that_cannot_be_cut_are_dealt_out(void **state)
 	struct pl_err err = {0};
 	p = params(8192);
 	p.tensor_parallel = 8;
-	assert_int_equal(vllm()->layout(a, load(a, "Qwen/Qwen3-32B", "awq-int4"), machine(a, "8x h100-sxm"), &p, &l, &err), 0);
+	assert_int_equal(engine_named("vllm")->layout(a, model_named(a, "Qwen/Qwen3-32B", "awq-int4"), machine_named(a, "8x h100-sxm"), &p, &l, &err), 0);
 	assert_false(p.expert_parallel);
 	pl_arena_free(a);
 }
@@ -403,7 +375,7 @@ static void a_draft_layer_costs_weights_and_cache(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "deepseek-ai/DeepSeek-R1", NULL);
+	const struct pl_model *m = model_named(a, "deepseek-ai/DeepSeek-R1", NULL);
 	struct pl_params p = params(8192), q = params(8192);
 	p.tensor_parallel = q.tensor_parallel = 8;
 	p.kv_cache_memory_bytes = q.kv_cache_memory_bytes = UINT64_C(20) << 30;
@@ -422,7 +394,7 @@ static void a_draft_layer_costs_weights_and_cache(void **state)
 static enum pl_support supports(struct pl_arena *a, const char *model, const char *quant, const char *hw)
 {
 	const char *reason = NULL;
-	enum pl_support s = vllm()->supports(a, load(a, model, quant), machine(a, hw), &reason);
+	enum pl_support s = engine_named("vllm")->supports(a, model_named(a, model, quant), machine_named(a, hw), &reason);
 	assert_true(s == PL_SUPPORT_YES || (reason && strlen(reason) > 20));
 	return s;
 }
@@ -448,12 +420,12 @@ static void kernels_decide_what_runs_where(void **state)
 
 static const char *line(struct pl_arena *a, const char *model, const char *quant, const char *hw, struct pl_params *p)
 {
-	const struct pl_model *m = load(a, model, quant);
+	const struct pl_model *m = model_named(a, model, quant);
 	struct pl_layout l = lay(a, m, hw, p);
 	struct pl_argv argv = {0};
 	struct pl_err err = {0};
 	const char *text = "";
-	assert_int_equal(vllm()->command(a, m, model, machine(a, hw), p, &l, &argv, &err), 0);
+	assert_int_equal(engine_named("vllm")->command(a, m, model, machine_named(a, hw), p, &l, &argv, &err), 0);
 	for (uint32_t i = 0; i < argv.n_env; i++)
 		text = pl_arena_printf(a, "%s%s ", text, argv.env[i]);
 	for (uint32_t i = 0; i < argv.n_words; i++)
@@ -484,21 +456,21 @@ static void impossible_requests_are_named(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "llama3.1-8b", NULL);
+	const struct pl_model *m = model_named(a, "llama3.1-8b", NULL);
 	struct pl_layout l;
 	struct pl_err err = {0};
 	struct pl_params p = params(4096);
 	p.tensor_parallel = 3; /* of 32 heads */
-	assert_int_equal(vllm()->layout(a, m, machine(a, "4x rtx3090"), &p, &l, &err), -PL_ERR_RANGE);
+	assert_int_equal(engine_named("vllm")->layout(a, m, machine_named(a, "4x rtx3090"), &p, &l, &err), -PL_ERR_RANGE);
 	p = params(4096);
 	p.tensor_parallel = 4;
-	assert_int_equal(vllm()->layout(a, m, machine(a, "2x rtx3090"), &p, &l, &err), -PL_ERR_RANGE);
+	assert_int_equal(engine_named("vllm")->layout(a, m, machine_named(a, "2x rtx3090"), &p, &l, &err), -PL_ERR_RANGE);
 	p = params(4096);
 	p.type_k = PL_DTYPE_Q8_0;
-	assert_int_equal(vllm()->layout(a, m, machine(a, "rtx3090"), &p, &l, &err), -PL_ERR_UNSUPPORTED);
+	assert_int_equal(engine_named("vllm")->layout(a, m, machine_named(a, "rtx3090"), &p, &l, &err), -PL_ERR_UNSUPPORTED);
 	p = params(4096);
 	p.engine_version = "yesterday";
-	assert_int_equal(vllm()->layout(a, m, machine(a, "rtx3090"), &p, &l, &err), -PL_ERR_RANGE);
+	assert_int_equal(engine_named("vllm")->layout(a, m, machine_named(a, "rtx3090"), &p, &l, &err), -PL_ERR_RANGE);
 	pl_arena_free(a);
 }
 
@@ -506,7 +478,7 @@ static void stated_blocks_and_what_is_kept_in_ram(void **state)
 {
 	(void)state;
 	struct pl_arena *a = pl_arena_new(0);
-	const struct pl_model *m = load(a, "Qwen/Qwen3-8B", NULL);
+	const struct pl_model *m = model_named(a, "Qwen/Qwen3-8B", NULL);
 	struct pl_params p = params(8192);
 	struct pl_layout l = lay(a, m, "h100-sxm", &p);
 	uint64_t ram = pl_use_total_bytes(&l.host.use);
@@ -528,7 +500,7 @@ static void stated_blocks_and_what_is_kept_in_ram(void **state)
 	l = lay(a, m, "h100-sxm", &p);
 	assert_false(l.fits);
 	/* images: 4 GiB in the API process and in the engine, none if told so */
-	m = load(a, "Qwen/Qwen2.5-VL-7B-Instruct", NULL);
+	m = model_named(a, "Qwen/Qwen2.5-VL-7B-Instruct", NULL);
 	p = params(8192);
 	l = lay(a, m, "h100-sxm", &p);
 	ram = pl_use_total_bytes(&l.host.use);
@@ -544,7 +516,7 @@ static void ranks_with_the_same_heads_share_a_sequence(void **state)
 	struct pl_arena *a = pl_arena_new(0);
 	struct pl_err err = {0};
 	struct pl_layout l;
-	const struct pl_model *m = load(a, "deepseek-ai/DeepSeek-V3", NULL);
+	const struct pl_model *m = model_named(a, "deepseek-ai/DeepSeek-V3", NULL);
 	struct pl_params p = params(8192);
 	p.tensor_parallel = 8;
 	p.enforce_eager = true;
@@ -557,11 +529,11 @@ static void ranks_with_the_same_heads_share_a_sequence(void **state)
 	assert_int_equal(l.kv_cache_tokens.value, 8 * tokens);
 	assert_int_equal(l.kv_bytes_per_token, rate / 8);
 	/* 8 heads of keys on 8 ranks are not repeated */
-	m = load(a, "Qwen/Qwen3-8B", NULL);
+	m = model_named(a, "Qwen/Qwen3-8B", NULL);
 	p = params(8192);
 	p.tensor_parallel = 8;
 	p.decode_context_parallel = 2;
-	assert_true(vllm()->layout(a, m, machine(a, "8x h200-sxm"), &p, &l, &err) < 0);
+	assert_true(engine_named("vllm")->layout(a, m, machine_named(a, "8x h200-sxm"), &p, &l, &err) < 0);
 	assert_int_equal(err.code, PL_ERR_RANGE);
 	pl_arena_free(a);
 }

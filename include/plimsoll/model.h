@@ -214,6 +214,15 @@ struct pl_model {
 	struct pl_note *notes;
 };
 
+/* What its layers have, any of them (the trunk's). */
+struct pl_model_kinds {
+	bool experts;
+	bool window; /* attention that sees the last tokens only, alone or beside what it compresses */
+	bool state;  /* recurrent */
+	bool latent; /* attention over compressed keys and values (MLA) */
+};
+struct pl_model_kinds pl_model_kinds(const struct pl_model *m);
+
 /* Reads a GGUF header from bytes in memory. More shards: n_parts > 1, in order. data is lent and must outlive
  * the model; everything else lives in a. Never reads past len; never prints. */
 struct pl_bytes {

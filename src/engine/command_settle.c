@@ -101,14 +101,6 @@ static void share_context(struct pl_arena *a, struct pl_command *cmd, const stru
 		            (unsigned long long)p->n_ctx_tokens, (unsigned long long)train);
 }
 
-static bool has_experts(const struct pl_model *m)
-{
-	for (uint32_t i = 0; m->layers && i < m->n_layers; i++)
-		if (m->layers[i].n_expert)
-			return true;
-	return false;
-}
-
 static void cut_layers(struct pl_arena *a, struct pl_command *cmd, const struct pl_model *m)
 {
 	struct pl_params *p = &cmd->params;
@@ -119,7 +111,7 @@ static void cut_layers(struct pl_arena *a, struct pl_command *cmd, const struct 
 			            p->n_gpu_layers, all);
 		p->n_gpu_layers = all;
 	}
-	if (p->n_cpu_moe > 0 && !has_experts(m)) /* llama_context.cpp: has_tensor_overrides() */
+	if (p->n_cpu_moe > 0 && !pl_model_kinds(m).experts) /* llama_context.cpp: has_tensor_overrides() */
 		pl_note_add(a, &cmd->notes, PL_NOTE_WARNING, "the model has no experts that could stay on the CPU: the flag only keeps batches from "
 		            "being pipelined over several GPUs");
 	if (p->n_cpu_moe > layers)

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "engine/argv.h"
 #include "engine/llamacpp.h"
 #include "model/arch_traits.h"
 
@@ -72,26 +73,6 @@ enum pl_support ll_supports(struct pl_arena *a, const struct pl_model *m, const 
 
 /* ---- launch line ------------------------------------------------------------------------------------------------- */
 
-enum { MAX_WORDS = 64 };
-
-struct words {
-	struct pl_arena *a;
-	const char **w;
-	uint32_t n;
-};
-
-static void put(struct words *w, const char *s)
-{
-	if (w->n + 1 < MAX_WORDS && s)
-		w->w[w->n++] = s;
-}
-
-static void put_u64(struct words *w, const char *flag, uint64_t v)
-{
-	put(w, flag);
-	put(w, pl_arena_printf(w->a, "%llu", (unsigned long long)v));
-}
-
 /* A GGUF by its path; a model planned from a config needs a file that the user has or makes. */
 static const char *model_file(struct pl_arena *a, const struct pl_model *m, const char *ref)
 {
@@ -105,37 +86,37 @@ static const char *model_file(struct pl_arena *a, const struct pl_model *m, cons
 	return name;
 }
 
-static void put_model(struct words *w, const struct pl_model *m, const char *ref)
+static void put_model(struct pl_words *w, const struct pl_model *m, const char *ref)
 {
 	if (m->format == PL_FORMAT_GGUF && !strncmp(ref, "hf:", 3)) { /* hf:owner/repo[:precision] or hf:owner/repo:file */
 		const char *colon = strchr(ref + 3, ':');
 		colon = colon && strstr(colon, ".gguf") ? colon : NULL;
-		put(w, "-hf");
-		put(w, pl_arena_strndup(w->a, ref + 3, colon ? (size_t)(colon - ref - 3) : strlen(ref + 3)));
+		pl_put(w, "-hf");
+		pl_put(w, pl_arena_strndup(w->a, ref + 3, colon ? (size_t)(colon - ref - 3) : strlen(ref + 3)));
 		if (colon) {
-			put(w, "-hff");
-			put(w, colon + 1);
+			pl_put(w, "-hff");
+			pl_put(w, colon + 1);
 		}
 	} else if (m->format == PL_FORMAT_GGUF && (!strncmp(ref, "https://", 8) || !strncmp(ref, "http://", 7))) {
-		put(w, "-mu");
-		put(w, ref);
+		pl_put(w, "-mu");
+		pl_put(w, ref);
 	} else {
-		put(w, "-m");
-		put(w, model_file(w->a, m, ref));
+		pl_put(w, "-m");
+		pl_put(w, model_file(w->a, m, ref));
 	}
 }
 
-static void put_split(struct words *w, const struct pl_machine *hw, const struct pl_params *p)
+static void put_split(struct pl_words *w, const struct pl_machine *hw, const struct pl_params *p)
 {
 	static const char *const modes[] = {"layer", "row", "none"};
 	const char *text = "";
 	bool any = false;
 	if (p->split_mode != PL_SPLIT_LAYER) {
-		put(w, "-sm");
-		put(w, modes[p->split_mode]);
+		pl_put(w, "-sm");
+		pl_put(w, modes[p->split_mode]);
 	}
 	if (p->main_gpu)
-		put_u64(w, "-mg", p->main_gpu);
+		pl_put_u64(w, "-mg", p->main_gpu);
 	for (uint32_t i = 0; i < hw->n_devices && i < PL_MAX_DEVICES && text; i++) {
 		if (hw->devices[i].node)
 			continue;
@@ -143,119 +124,116 @@ static void put_split(struct words *w, const struct pl_machine *hw, const struct
 		text = pl_arena_printf(w->a, "%s%s%.9g", text, *text ? "," : "", p->tensor_split[i]);
 	}
 	if (any && p->split_mode != PL_SPLIT_NONE) {
-		put(w, "-ts");
-		put(w, text);
+		pl_put(w, "-ts");
+		pl_put(w, text);
 	}
 }
 
-static void put_cache(struct words *w, const struct pl_params *p)
+static void put_cache(struct pl_words *w, const struct pl_params *p)
 {
 	if (p->type_k && p->type_k != PL_DTYPE_F16) {
-		put(w, "-ctk");
-		put(w, pl_dtype_name(p->type_k));
+		pl_put(w, "-ctk");
+		pl_put(w, pl_dtype_name(p->type_k));
 	}
 	if (p->type_v && p->type_v != PL_DTYPE_F16) {
-		put(w, "-ctv");
-		put(w, pl_dtype_name(p->type_v));
+		pl_put(w, "-ctv");
+		pl_put(w, pl_dtype_name(p->type_v));
 	}
 	if (p->kv_unified)
-		put(w, "--kv-unified");
+		pl_put(w, "--kv-unified");
 	if (p->swa_full)
-		put(w, "--swa-full");
+		pl_put(w, "--swa-full");
 	if (p->no_kv_offload)
-		put(w, "--no-kv-offload");
+		pl_put(w, "--no-kv-offload");
 }
 
 /* Tensors sent elsewhere by name: one flag, as the program keeps only the last. */
-static void put_overrides(struct words *w, const struct pl_params *p)
+static void put_overrides(struct pl_words *w, const struct pl_params *p)
 {
 	const char *text = "";
 	for (uint32_t i = 0; i < p->n_overrides && text; i++)
 		text = pl_arena_printf(w->a, "%s%s%s=%s", text, i ? "," : "", p->overrides[i].pattern, p->overrides[i].buffer);
 	if (p->n_overrides) {
-		put(w, "-ot");
-		put(w, text);
+		pl_put(w, "-ot");
+		pl_put(w, text);
 	}
 	if (p->no_repack)
-		put(w, "--no-repack");
+		pl_put(w, "--no-repack");
 	if (p->no_host)
-		put(w, "--no-host");
+		pl_put(w, "--no-host");
 	if (p->no_op_offload)
-		put(w, "--no-op-offload");
+		pl_put(w, "--no-op-offload");
 }
 
-static void put_second_models(struct words *w, const struct pl_params *p, bool gpu)
+static void put_second_models(struct pl_words *w, const struct pl_params *p, bool gpu)
 {
 	const struct pl_draft *d = &p->draft;
 	if (d->mtp) {
-		put(w, "--spec-type");
-		put(w, "draft-mtp");
+		pl_put(w, "--spec-type");
+		pl_put(w, "draft-mtp");
 	}
 	if (d->ref) {
 		bool hub = !strncmp(d->ref, "hf:", 3);
-		put(w, hub ? "-hfd" : "-md");
-		put(w, hub ? d->ref + 3 : d->ref);
+		pl_put(w, hub ? "-hfd" : "-md");
+		pl_put(w, hub ? d->ref + 3 : d->ref);
 	}
 	if (d->ref && gpu && d->n_gpu_layers >= 0)
-		put_u64(w, "-ngld", (uint64_t)d->n_gpu_layers);
+		pl_put_u64(w, "-ngld", (uint64_t)d->n_gpu_layers);
 	if (d->ref && d->n_cpu_moe > 0)
-		put_u64(w, "--spec-draft-n-cpu-moe", (uint64_t)d->n_cpu_moe);
+		pl_put_u64(w, "--spec-draft-n-cpu-moe", (uint64_t)d->n_cpu_moe);
 	if ((d->ref || d->mtp) && d->type_k && d->type_k != PL_DTYPE_F16) {
-		put(w, "-ctkd");
-		put(w, pl_dtype_name(d->type_k));
+		pl_put(w, "-ctkd");
+		pl_put(w, pl_dtype_name(d->type_k));
 	}
 	if ((d->ref || d->mtp) && d->type_v && d->type_v != PL_DTYPE_F16) {
-		put(w, "-ctvd");
-		put(w, pl_dtype_name(d->type_v));
+		pl_put(w, "-ctvd");
+		pl_put(w, pl_dtype_name(d->type_v));
 	}
 	if ((d->ref || d->mtp) && d->n_max)
-		put_u64(w, "--spec-draft-n-max", d->n_max);
+		pl_put_u64(w, "--spec-draft-n-max", d->n_max);
 	if (p->mmproj_ref) {
 		bool remote = !strncmp(p->mmproj_ref, "https://", 8) || !strncmp(p->mmproj_ref, "http://", 7);
-		put(w, remote ? "-mmu" : "-mm");
-		put(w, p->mmproj_ref);
+		pl_put(w, remote ? "-mmu" : "-mm");
+		pl_put(w, p->mmproj_ref);
 	}
 	if (p->mmproj_ref && p->mmproj_on_cpu)
-		put(w, "--no-mmproj-offload");
+		pl_put(w, "--no-mmproj-offload");
 }
 
 int ll_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
                const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
 {
-	struct words w = {.a = a, .w = PL_NEW_N(a, const char *, MAX_WORDS)};
+	struct pl_words w = {.a = a};
 	bool gpu = hw->n_devices > 0;
 	(void)l;
-	if (!w.w)
-		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
-	put(&w, "llama-server");
+	pl_put(&w, "llama-server");
 	put_model(&w, m, model_ref);
-	put_u64(&w, "-c", pl_sat_mul(p->n_ctx_tokens, p->n_seq));
-	put_u64(&w, "-np", p->n_seq); /* always: without it the server takes four slots and a unified cache */
+	pl_put_u64(&w, "-c", pl_sat_mul(p->n_ctx_tokens, p->n_seq));
+	pl_put_u64(&w, "-np", p->n_seq); /* always: without it the server takes four slots and a unified cache */
 	if (gpu && p->n_gpu_layers >= 0)
-		put_u64(&w, "-ngl", (uint64_t)p->n_gpu_layers);
+		pl_put_u64(&w, "-ngl", (uint64_t)p->n_gpu_layers);
 	if (gpu && p->n_cpu_moe > 0)
-		put_u64(&w, "--n-cpu-moe", (uint64_t)p->n_cpu_moe);
+		pl_put_u64(&w, "--n-cpu-moe", (uint64_t)p->n_cpu_moe);
 	if (gpu)
 		put_split(&w, hw, p);
 	if (p->flash_attn >= 0) {
-		put(&w, "-fa");
-		put(&w, p->flash_attn ? "on" : "off");
+		pl_put(&w, "-fa");
+		pl_put(&w, p->flash_attn ? "on" : "off");
 	}
 	put_cache(&w, p);
 	put_overrides(&w, p);
 	put_second_models(&w, p, gpu);
 	if (p->n_batch != 2048)
-		put_u64(&w, "-b", p->n_batch);
+		pl_put_u64(&w, "-b", p->n_batch);
 	if (p->n_ubatch != 512)
-		put_u64(&w, "-ub", p->n_ubatch);
+		pl_put_u64(&w, "-ub", p->n_ubatch);
 	if (p->mlock || p->no_mmap) {
-		put(&w, "-lm");
-		put(&w, p->mlock ? (p->no_mmap ? "mlock" : "mmap+mlock") : "none");
+		pl_put(&w, "-lm");
+		pl_put(&w, p->mlock ? (p->no_mmap ? "mlock" : "mmap+mlock") : "none");
 	}
 	if (gpu) { /* the placement above is final */
-		put(&w, "-fit");
-		put(&w, "off");
+		pl_put(&w, "-fit");
+		pl_put(&w, "off");
 	}
-	*ret_argv = (struct pl_argv){.words = w.w, .n_words = w.n};
-	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
+	return pl_words_argv(&w, model_ref, ret_argv, err);
 }

@@ -12,14 +12,6 @@ static lg_t *slots(struct lb *b, uint64_t n)
 	return p;
 }
 
-static bool has_window(const struct pl_model *m)
-{
-	for (uint32_t i = 0; i < m->n_layers; i++)
-		if (m->layers[i].attn != PL_ATTN_NONE && m->layers[i].window_tokens)
-			return true;
-	return false;
-}
-
 /* Layers of one shape on one device reach their peak within the first few, and from then on the allocator's free list
  * comes back to what it was: a search need not build the rest. It falls short where each layer adds tensors that live
  * from the start, which the whole graph of the answer finds out. */
@@ -78,7 +70,7 @@ bool ll_graph_build(struct lg *g, const struct ll_job *j, const struct ll_sum *s
 {
 	struct lb b = {.g = g, .j = j, .m = j->m, .s = s, .n_tokens = n_tokens, .n_outputs = n_outputs, .n_seqs = j->ctx.n_seq,
 	               .flash = j->ctx.flash_attn, .pins = !j->dry && j->p->program != PL_LLAMA_FIT_PARAMS, .full_offload = s->full_offload, .pos = LG_NONE, .out_ids = LG_NONE,
-	               .s_copy = LG_NONE, .s_copy_main = LG_NONE, .s_copy_tail = LG_NONE, .tied = LG_NONE, .has_window = has_window(j->m), .mtp = j->drafting};
+	               .s_copy = LG_NONE, .s_copy_main = LG_NONE, .s_copy_tail = LG_NONE, .tied = LG_NONE, .has_window = pl_model_kinds(j->m).window, .mtp = j->drafting};
 	b.n_seq_tokens = n_tokens / b.n_seqs;
 	for (int i = 0; i < 2; i++)
 		b.kv[i] = (struct lb_attn){LG_NONE, LG_NONE, LG_NONE, LG_NONE, LG_NONE, 0};

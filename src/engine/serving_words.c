@@ -55,18 +55,6 @@ const char *sv_made_on_load(const struct pl_model *m)
 	return NULL;
 }
 
-void sv_put(struct sv_words *w, const char *s)
-{
-	if (w->n + 1 < SV_MAX_WORDS && s)
-		w->w[w->n++] = s;
-}
-
-void sv_put_u64(struct sv_words *w, const char *flag, uint64_t v)
-{
-	sv_put(w, flag);
-	sv_put(w, pl_arena_printf(w->a, "%llu", (unsigned long long)v));
-}
-
 const char *sv_model_word(struct pl_arena *a, const struct pl_model *m, const char *ref, bool on_load)
 {
 	if (!strncmp(ref, "hf:", 3))

@@ -66,7 +66,7 @@ static void fill_rank(const struct sv_job *j, struct sv_answer *x, uint32_t r)
 {
 	struct sv_rank *k = &x->rank[r];
 	const struct pl_device *d = &j->hw->devices[x->place.device[r]];
-	struct pl_shard_stage s = sv_stage(j, &x->place, r / x->place.tp % x->place.pp);
+	struct pl_shard_stage s = sv_stage(j->m, j->p, &x->place, r / x->place.tp % x->place.pp);
 	uint64_t hidden = d->total_bytes - sv_visible(d), before = before_weights(j, &x->place, d);
 	uint64_t free = j->hw->detected && d->free_known ? d->free_bytes : d->total_bytes;
 	uint64_t start = pl_sat_sub(free, pl_sat_add(hidden, before));
@@ -105,10 +105,10 @@ static void add_notes(const struct sv_job *j, const struct sv_answer *x, struct 
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "%u of %u GPUs are used: chosen is what holds the request, with the fewest pipeline stages, then the largest cache",
 		            x->place.n_ranks, j->hw->n_devices);
-	if (!x->starts)
+	if (!x->verdict.starts)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "SGLang refuses to start: the weights leave nothing of mem_fraction_static %.3f for the cache", x->frac);
-	if (sv_has_state(j->m) && x->rank[0].sequences != UINT64_MAX)
+	if (pl_model_kinds(j->m).state && x->rank[0].sequences != UINT64_MAX)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the pool of recurrent states holds %llu running sequences",
 		            (unsigned long long)x->rank[0].sequences);
 	if (j->p->max_loras)
@@ -154,25 +154,15 @@ static int check(const struct sv_job *j, struct pl_err *err)
 static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, struct pl_params *p,
                   struct pl_layout *ret_layout, struct pl_err *err)
 {
-	struct sg_rules *rules = PL_NEW(a, struct sg_rules);
-	struct sv_answer *x = PL_NEW(a, struct sv_answer);
-	struct pl_params resolved = *p;
-	struct sv_job job = {.a = a, .m = m, .hw = hw, .p = &resolved, .engine = "SGLang", .rules = rules, .fill = fill};
-	struct pl_layout out;
-	if (!rules || !x)
-		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
-	int rc = sg_rules_of(p->engine_version, rules, err);
+	struct sg_rules rules;
+	struct pl_params asked = *p;
+	struct sv_job job = {.a = a, .m = m, .hw = hw, .p = &asked, .engine = "SGLang", .rules = &rules,
+	                     .fill = fill, .add_notes = add_notes, .resolve = resolve};
+	int rc = sg_rules_of(p->engine_version, &rules, err);
 	rc = rc ? rc : check(&job, err);
-	if (resolved.draft.mtp && !resolved.pipeline_parallel)
-		resolved.pipeline_parallel = 1;
-	rc = rc ? rc : sv_plan(&job, x, &out, err);
-	if (rc)
-		return rc;
-	add_notes(&job, x, &out);
-	resolve(&job, x, &resolved);
-	*p = resolved;
-	*ret_layout = out;
-	return 0;
+	if (asked.draft.mtp && !asked.pipeline_parallel)
+		asked.pipeline_parallel = 1;
+	return rc ? rc : sv_plan(&job, p, ret_layout, err);
 }
 
 static const struct pl_server server = {

@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include "base/checked.h"
+#include "engine/argv.h"
 #include "engine/sglang.h"
 
 /* ---- support ------------------------------------------------------------------------------------------------------ */
@@ -85,121 +86,118 @@ enum pl_support sg_supports(struct pl_arena *a, const struct pl_model *m, const 
 
 /* ---- launch line -------------------------------------------------------------------------------------------------- */
 
-static void put_parallel(struct sv_words *w, const struct pl_params *p)
+static void put_parallel(struct pl_words *w, const struct pl_params *p)
 {
 	if (p->tensor_parallel > 1)
-		sv_put_u64(w, "--tp-size", p->tensor_parallel);
+		pl_put_u64(w, "--tp-size", p->tensor_parallel);
 	if (p->pipeline_parallel > 1)
-		sv_put_u64(w, "--pp-size", p->pipeline_parallel);
+		pl_put_u64(w, "--pp-size", p->pipeline_parallel);
 	if (p->data_parallel > 1)
-		sv_put_u64(w, "--dp-size", p->data_parallel);
+		pl_put_u64(w, "--dp-size", p->data_parallel);
 	if (p->dp_attention && p->data_parallel > 1)
-		sv_put(w, "--enable-dp-attention");
+		pl_put(w, "--enable-dp-attention");
 	if (p->expert_parallel && p->tensor_parallel > 1)
-		sv_put_u64(w, "--ep-size", p->tensor_parallel);
+		pl_put_u64(w, "--ep-size", p->tensor_parallel);
 }
 
-static void put_memory(struct sv_words *w, const struct pl_params *p)
+static void put_memory(struct pl_words *w, const struct pl_params *p)
 {
 	enum pl_dtype kv = p->type_k ? p->type_k : p->type_v;
-	sv_put(w, "--mem-fraction-static");
-	sv_put(w, pl_arena_printf(w->a, "%.4g", p->gpu_memory_utilization_frac));
-	sv_put_u64(w, "--chunked-prefill-size", p->max_num_batched_tokens);
+	pl_put(w, "--mem-fraction-static");
+	pl_put(w, pl_arena_printf(w->a, "%.4g", p->gpu_memory_utilization_frac));
+	pl_put_u64(w, "--chunked-prefill-size", p->max_num_batched_tokens);
 	if (p->enforce_eager)
-		sv_put(w, "--disable-cuda-graph");
+		pl_put(w, "--disable-cuda-graph");
 	else if (p->max_cudagraph_batch)
-		sv_put_u64(w, "--cuda-graph-max-bs", p->max_cudagraph_batch);
+		pl_put_u64(w, "--cuda-graph-max-bs", p->max_cudagraph_batch);
 	if (p->max_num_seqs)
-		sv_put_u64(w, "--max-running-requests", p->max_num_seqs);
+		pl_put_u64(w, "--max-running-requests", p->max_num_seqs);
 	if (kv == PL_DTYPE_F8_E4M3 || kv == PL_DTYPE_F8_E5M2) {
-		sv_put(w, "--kv-cache-dtype");
-		sv_put(w, kv == PL_DTYPE_F8_E4M3 ? "fp8_e4m3" : "fp8_e5m2");
+		pl_put(w, "--kv-cache-dtype");
+		pl_put(w, kv == PL_DTYPE_F8_E4M3 ? "fp8_e4m3" : "fp8_e5m2");
 	}
 	if (p->block_size)
-		sv_put_u64(w, "--page-size", p->block_size);
+		pl_put_u64(w, "--page-size", p->block_size);
 	if (p->max_total_tokens)
-		sv_put_u64(w, "--max-total-tokens", p->max_total_tokens);
+		pl_put_u64(w, "--max-total-tokens", p->max_total_tokens);
 	if (p->prefix_caching_off)
-		sv_put(w, "--disable-radix-cache");
+		pl_put(w, "--disable-radix-cache");
 	if (p->cpu_offload_bytes)
-		sv_put_u64(w, "--cpu-offload-gb", pl_ceil_div(p->cpu_offload_bytes, UINT64_C(1) << 30));
+		pl_put_u64(w, "--cpu-offload-gb", pl_ceil_div(p->cpu_offload_bytes, UINT64_C(1) << 30));
 	if (p->swa_full_tokens_ratio > 0) {
-		sv_put(w, "--swa-full-tokens-ratio");
-		sv_put(w, pl_arena_printf(w->a, "%g", p->swa_full_tokens_ratio));
+		pl_put(w, "--swa-full-tokens-ratio");
+		pl_put(w, pl_arena_printf(w->a, "%g", p->swa_full_tokens_ratio));
 	}
 	if (p->hybrid_swa_off)
-		sv_put(w, "--disable-hybrid-swa-memory");
+		pl_put(w, "--disable-hybrid-swa-memory");
 	if (p->mamba_full_memory_ratio > 0) {
-		sv_put(w, "--mamba-full-memory-ratio");
-		sv_put(w, pl_arena_printf(w->a, "%g", p->mamba_full_memory_ratio));
+		pl_put(w, "--mamba-full-memory-ratio");
+		pl_put(w, pl_arena_printf(w->a, "%g", p->mamba_full_memory_ratio));
 	}
 	if (p->max_mamba_cache_size)
-		sv_put_u64(w, "--max-mamba-cache-size", p->max_mamba_cache_size);
+		pl_put_u64(w, "--max-mamba-cache-size", p->max_mamba_cache_size);
 	if (p->kv_offload_bytes) { /* in 1e9 bytes */
-		sv_put(w, "--enable-hierarchical-cache");
-		sv_put_u64(w, "--hicache-size", pl_ceil_div(p->kv_offload_bytes, UINT64_C(1000000000)));
+		pl_put(w, "--enable-hierarchical-cache");
+		pl_put_u64(w, "--hicache-size", pl_ceil_div(p->kv_offload_bytes, UINT64_C(1000000000)));
 	}
 }
 
-static void put_adapters(struct sv_words *w, const struct pl_params *p)
+static void put_adapters(struct pl_words *w, const struct pl_params *p)
 {
 	static const char *const modules[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
 	if (!p->max_loras)
 		return;
-	sv_put(w, "--enable-lora");
-	sv_put_u64(w, "--max-loras-per-batch", p->max_loras);
-	sv_put_u64(w, "--max-lora-rank", sg_lora_rank(p));
-	sv_put(w, "--lora-target-modules");
+	pl_put(w, "--enable-lora");
+	pl_put_u64(w, "--max-loras-per-batch", p->max_loras);
+	pl_put_u64(w, "--max-lora-rank", sg_lora_rank(p));
+	pl_put(w, "--lora-target-modules");
 	for (size_t i = 0; i < sizeof modules / sizeof *modules; i++)
-		sv_put(w, modules[i]);
+		pl_put(w, modules[i]);
 }
 
-static void put_draft(struct sv_words *w, const struct pl_draft *d)
+static void put_draft(struct pl_words *w, const struct pl_draft *d)
 {
 	static const char *const algorithm[] = {"STANDALONE", "EAGLE3", "EAGLE"};
 	if (!d->mtp && !d->model)
 		return;
-	sv_put(w, "--speculative-algorithm");
-	sv_put(w, d->mtp ? "NEXTN" : algorithm[d->shares]);
+	pl_put(w, "--speculative-algorithm");
+	pl_put(w, d->mtp ? "NEXTN" : algorithm[d->shares]);
 	if (d->model) {
-		sv_put(w, "--speculative-draft-model-path");
-		sv_put(w, d->ref ? d->ref : d->model->name);
+		pl_put(w, "--speculative-draft-model-path");
+		pl_put(w, d->ref ? d->ref : d->model->name);
 	}
 	if (d->n_max > 1) { /* a chain: one token a step, and the one before them */
-		sv_put_u64(w, "--speculative-num-steps", d->n_max - 1);
-		sv_put_u64(w, "--speculative-eagle-topk", 1);
-		sv_put_u64(w, "--speculative-num-draft-tokens", d->n_max);
+		pl_put_u64(w, "--speculative-num-steps", d->n_max - 1);
+		pl_put_u64(w, "--speculative-eagle-topk", 1);
+		pl_put_u64(w, "--speculative-num-draft-tokens", d->n_max);
 	}
 }
 
 int sg_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
                const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
 {
-	struct sv_words w = {.a = a, .w = PL_NEW_N(a, const char *, SV_MAX_WORDS)};
+	struct pl_words w = {.a = a};
 	double capability = sv_capability(hw);
 	(void)l;
-	if (!w.w)
-		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
-	sv_put(&w, "python3");
-	sv_put(&w, "-m");
-	sv_put(&w, "sglang.launch_server");
-	sv_put(&w, "--model-path");
-	sv_put(&w, sv_model_word(a, m, model_ref, sv_made_on_load(m) != NULL));
+	pl_put(&w, "python3");
+	pl_put(&w, "-m");
+	pl_put(&w, "sglang.launch_server");
+	pl_put(&w, "--model-path");
+	pl_put(&w, sv_model_word(a, m, model_ref, sv_made_on_load(m) != NULL));
 	if (capability > 0 && capability < 8) {
-		sv_put(&w, "--dtype");
-		sv_put(&w, "float16");
+		pl_put(&w, "--dtype");
+		pl_put(&w, "float16");
 	}
 	if (sv_made_on_load(m)) {
-		sv_put(&w, "--quantization");
-		sv_put(&w, sv_made_on_load(m));
+		pl_put(&w, "--quantization");
+		pl_put(&w, sv_made_on_load(m));
 	}
 	if (m->is_embedding)
-		sv_put(&w, "--is-embedding");
-	sv_put_u64(&w, "--context-length", p->n_ctx_tokens);
+		pl_put(&w, "--is-embedding");
+	pl_put_u64(&w, "--context-length", p->n_ctx_tokens);
 	put_parallel(&w, p);
 	put_memory(&w, p);
 	put_adapters(&w, p);
 	put_draft(&w, &p->draft);
-	*ret_argv = (struct pl_argv){.words = w.w, .n_words = w.n};
-	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
+	return pl_words_argv(&w, model_ref, ret_argv, err);
 }

@@ -95,7 +95,7 @@ static uint32_t prefill_graph_count(const struct sv_job *j, const struct sg_rule
 	if (!r->prefill_graphs || j->p->enforce_eager || !cuda || x->place.attn_groups > 1 || x->place.pp > 1 || j->p->max_loras ||
 	    j->p->cpu_offload_bytes)
 		return 0;
-	uint64_t most = sv_has_mla(j->m) ? 2048 : x->max_tokens;
+	uint64_t most = pl_model_kinds(j->m).latent ? 2048 : x->max_tokens;
 	return prefill_graphs((uint32_t)pl_min_u64(most, j->n_ctx));
 }
 
@@ -109,7 +109,7 @@ static double reserve_by_parts(const struct sv_job *j, const struct sg_rules *r,
 	if (pl->attn_groups > 1)
 		sum += x->graph_batch * (double)pl->attn_groups * (x->graph_batch > 300 ? 4.5 : 3);
 	if (pieces)
-		sum += sv_has_mla(j->m) ? 1536 : pieces * 8.0;
+		sum += pl_model_kinds(j->m).latent ? 1536 : pieces * 8.0;
 	if (mib > 60 * 1024 && sum < 10240)
 		sum = 10240;
 	if (j->p->draft.mtp || j->p->draft.model)

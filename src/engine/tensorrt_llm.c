@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "base/checked.h"
+#include "engine/argv.h"
 #include "engine/engines.h"
 #include "engine/tensorrt_llm.h"
 
@@ -55,7 +56,7 @@ static void fill_rank(const struct sv_job *j, struct sv_answer *x, uint32_t r)
 {
 	struct sv_rank *k = &x->rank[r];
 	const struct pl_device *d = &j->hw->devices[x->place.device[r]];
-	struct pl_shard_stage s = sv_stage(j, &x->place, r / x->place.tp % x->place.pp);
+	struct pl_shard_stage s = sv_stage(j->m, j->p, &x->place, r / x->place.tp % x->place.pp);
 	uint64_t hidden = d->total_bytes - sv_visible(d);
 	uint64_t free = pl_sat_sub(j->hw->detected && d->free_known ? d->free_bytes : d->total_bytes, hidden);
 	k->weights_bytes = pl_sat_add(sv_weights(j, &x->place, &s), sv_absorbed_bytes(j, &x->place, &s));
@@ -86,21 +87,13 @@ static void fill(const struct sv_job *j, struct sv_answer *x)
 
 /* ---- the answer --------------------------------------------------------------------------------------------------- */
 
-static bool has_windows(const struct pl_model *m)
-{
-	for (uint32_t i = 0; i < m->n_layers; i++)
-		if (m->layers[i].window_tokens)
-			return true;
-	return false;
-}
-
 static void note_extras(const struct sv_job *j, struct pl_layout *out)
 {
 	struct pl_arena *a = j->a;
 	if (j->p->n_max_attention_window && sv_drafts(j))
 		pl_note_add(a, &out->notes, PL_NOTE_WARNING,
 		            "how TensorRT-LLM shares memory between windows and a draft is not known: the draft is counted with the layers of full length");
-	if (!j->p->n_max_attention_window && has_windows(j->m))
+	if (!j->p->n_max_attention_window && pl_model_kinds(j->m).window)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "every layer is cached at full length: with max_attention_window in kv_cache_config sliding layers get a pool of their own");
 	if (j->p->max_loras)
@@ -118,7 +111,7 @@ static void add_notes(const struct sv_job *j, const struct sv_answer *x, struct 
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "%u of %u GPUs are used: chosen is what holds the request, with the fewest pipeline stages, then the largest cache",
 		            x->place.n_ranks, j->hw->n_devices);
-	if (sv_has_state(j->m) && !j->p->max_num_seqs)
+	if (pl_model_kinds(j->m).state && !j->p->max_num_seqs)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "states are kept for the whole batch: max_batch_size is lowered to %u so that half of the pool is left for tokens",
 		            x->max_seqs);
@@ -148,32 +141,28 @@ static int check_version(const char *version, struct pl_err *err)
 	return 0;
 }
 
+static int check(const struct pl_params *p, struct pl_err *err)
+{
+	int rc = check_version(p->engine_version, err);
+	if (rc)
+		return rc;
+	if (p->type_k == PL_DTYPE_F8_E5M2 || p->type_v == PL_DTYPE_F8_E5M2)
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "--kv-type", "TensorRT-LLM's FP8 cache is f8_e4m3");
+	if (p->data_parallel > 1 && !p->dp_attention)
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "--data-parallel", "trtllm-serve starts one replica; run it %u times behind a balancer",
+		               p->data_parallel);
+	if (p->prefill_context_parallel > 1 || p->decode_context_parallel > 1)
+		return pl_fail(err, PL_ERR_UNSUPPORTED, "--cp_size", "TensorRT-LLM's memory under context parallelism is not modelled");
+	return 0;
+}
+
 static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw, struct pl_params *p,
                   struct pl_layout *ret_layout, struct pl_err *err)
 {
-	struct sv_answer *x = PL_NEW(a, struct sv_answer);
-	struct pl_params resolved = *p;
-	struct sv_job job = {.a = a, .m = m, .hw = hw, .p = &resolved, .engine = "TensorRT-LLM", .rest_to_first = true, .fill = fill};
-	struct pl_layout out;
-	if (!x)
-		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
-	int rc = check_version(p->engine_version, err);
-	if (!rc && (p->type_k == PL_DTYPE_F8_E5M2 || p->type_v == PL_DTYPE_F8_E5M2))
-		rc = pl_fail(err, PL_ERR_UNSUPPORTED, "--kv-type", "TensorRT-LLM's FP8 cache is f8_e4m3");
-	if (!rc && p->data_parallel > 1 && !p->dp_attention)
-		rc = pl_fail(err, PL_ERR_UNSUPPORTED, "--data-parallel", "trtllm-serve starts one replica; run it %u times behind a balancer",
-		             p->data_parallel);
-	if (!rc && (p->prefill_context_parallel > 1 || p->decode_context_parallel > 1))
-		rc = pl_fail(err, PL_ERR_UNSUPPORTED, "--cp_size", "TensorRT-LLM's memory under context parallelism is not modelled");
-	job.beams = p->max_beam_width;
-	rc = rc ? rc : sv_plan(&job, x, &out, err);
-	if (rc)
-		return rc;
-	add_notes(&job, x, &out);
-	resolve(&job, x, &resolved);
-	*p = resolved;
-	*ret_layout = out;
-	return 0;
+	struct sv_job job = {.a = a, .m = m, .hw = hw, .p = p, .engine = "TensorRT-LLM", .beams = p->max_beam_width, .rest_to_first = true,
+	                     .fill = fill, .add_notes = add_notes, .resolve = resolve};
+	int rc = check(p, err);
+	return rc ? rc : sv_plan(&job, p, ret_layout, err);
 }
 
 /* ---- support ------------------------------------------------------------------------------------------------------ */
@@ -305,51 +294,48 @@ static bool needs_yaml(const struct pl_params *p)
 	       p->draft.model || p->n_max_attention_window || p->kv_offload_bytes || p->max_loras;
 }
 
-static void put_flags(struct sv_words *w, const struct pl_params *p)
+static void put_flags(struct pl_words *w, const struct pl_params *p)
 {
-	sv_put_u64(w, "--tp_size", p->tensor_parallel);
+	pl_put_u64(w, "--tp_size", p->tensor_parallel);
 	if (p->pipeline_parallel > 1)
-		sv_put_u64(w, "--pp_size", p->pipeline_parallel);
+		pl_put_u64(w, "--pp_size", p->pipeline_parallel);
 	if (p->expert_parallel && p->tensor_parallel > 1)
-		sv_put_u64(w, "--ep_size", p->tensor_parallel);
-	sv_put_u64(w, "--max_seq_len", p->n_ctx_tokens);
-	sv_put_u64(w, "--max_batch_size", p->max_num_seqs);
-	sv_put_u64(w, "--max_num_tokens", p->max_num_batched_tokens);
-	sv_put(w, "--kv_cache_free_gpu_memory_fraction");
-	sv_put(w, pl_arena_printf(w->a, "%g", p->gpu_memory_utilization_frac));
+		pl_put_u64(w, "--ep_size", p->tensor_parallel);
+	pl_put_u64(w, "--max_seq_len", p->n_ctx_tokens);
+	pl_put_u64(w, "--max_batch_size", p->max_num_seqs);
+	pl_put_u64(w, "--max_num_tokens", p->max_num_batched_tokens);
+	pl_put(w, "--kv_cache_free_gpu_memory_fraction");
+	pl_put(w, pl_arena_printf(w->a, "%g", p->gpu_memory_utilization_frac));
 	if ((p->type_k ? p->type_k : p->type_v) == PL_DTYPE_F8_E4M3) {
-		sv_put(w, "--kv_cache_dtype");
-		sv_put(w, "fp8");
+		pl_put(w, "--kv_cache_dtype");
+		pl_put(w, "fp8");
 	}
 	if (p->dp_attention)
-		sv_put(w, "--enable_attention_dp");
+		pl_put(w, "--enable_attention_dp");
 	if (p->max_beam_width > 1)
-		sv_put_u64(w, "--max_beam_width", p->max_beam_width);
+		pl_put_u64(w, "--max_beam_width", p->max_beam_width);
 }
 
 static int command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
                    const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
 {
-	struct sv_words w = {.a = a, .w = PL_NEW_N(a, const char *, SV_MAX_WORDS)};
+	struct pl_words w = {.a = a};
 	int rc = check_draft_name(p, err);
 	(void)hw;
 	(void)l;
 	if (rc)
 		return rc;
-	if (!w.w)
-		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
 	if (needs_yaml(p)) { /* the file is made on the fly by the shell that runs the rest */
-		sv_put(&w, "bash");
-		sv_put(&w, "-c");
-		sv_put(&w, pl_arena_printf(a, "exec trtllm-serve \"$@\" --extra_llm_api_options <(printf \"%s\")", yaml(a, p)));
+		pl_put(&w, "bash");
+		pl_put(&w, "-c");
+		pl_put(&w, pl_arena_printf(a, "exec trtllm-serve \"$@\" --extra_llm_api_options <(printf \"%s\")", yaml(a, p)));
 	}
-	sv_put(&w, "trtllm-serve");
-	sv_put(&w, sv_model_word(a, m, model_ref, false));
-	sv_put(&w, "--backend");
-	sv_put(&w, "pytorch");
+	pl_put(&w, "trtllm-serve");
+	pl_put(&w, sv_model_word(a, m, model_ref, false));
+	pl_put(&w, "--backend");
+	pl_put(&w, "pytorch");
 	put_flags(&w, p);
-	*ret_argv = (struct pl_argv){.words = w.w, .n_words = w.n};
-	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
+	return pl_words_argv(&w, model_ref, ret_argv, err);
 }
 
 static const struct pl_server server = {

@@ -3,22 +3,9 @@
 #include <stdlib.h>
 
 #include "base/checked.h"
+#include "engine/argv.h"
 #include "engine/serving.h"
 #include "engine/transformers.h"
-
-enum { MAX_WORDS = 24 };
-
-struct line {
-	struct pl_arena *a;
-	const char **w;
-	uint32_t n;
-};
-
-static void put(struct line *l, const char *s)
-{
-	if (s && l->n + 1 < MAX_WORDS)
-		l->w[l->n++] = s;
-}
 
 static bool before_ampere(const struct pl_machine *hw)
 {
@@ -37,23 +24,23 @@ static bool quantises(const struct pl_model *m)
 	return (s == TF_BNB_INT8 || s == TF_BNB_4BIT) && m->format == PL_FORMAT_CONFIG && !m->quant_stored;
 }
 
-static void serve(struct line *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw,
+static void serve(struct pl_words *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw,
                   const struct pl_params *p)
 {
-	put(l, "transformers");
-	put(l, "serve");
-	put(l, ref);
-	put(l, "--device");
-	put(l, hw->n_devices ? "auto" : "cpu");
-	put(l, "--dtype");
-	put(l, before_ampere(hw) ? "float16" : "auto");
+	pl_put(l, "transformers");
+	pl_put(l, "serve");
+	pl_put(l, ref);
+	pl_put(l, "--device");
+	pl_put(l, hw->n_devices ? "auto" : "cpu");
+	pl_put(l, "--dtype");
+	pl_put(l, before_ampere(hw) ? "float16" : "auto");
 	if (quantises(m)) {
-		put(l, "--quantization");
-		put(l, tf_scheme_of(m) == TF_BNB_4BIT ? "bnb-4bit" : "bnb-8bit");
+		pl_put(l, "--quantization");
+		pl_put(l, tf_scheme_of(m) == TF_BNB_4BIT ? "bnb-4bit" : "bnb-8bit");
 	}
 	if (p->attention_eager) {
-		put(l, "--attn-implementation");
-		put(l, "eager");
+		pl_put(l, "--attn-implementation");
+		pl_put(l, "eager");
 	}
 }
 
@@ -126,22 +113,22 @@ static const char *generate_options(struct pl_arena *a, const struct pl_params *
 	return text;
 }
 
-static void python(struct line *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw,
+static void python(struct pl_words *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw,
                    const struct pl_params *p)
 {
 	struct pl_arena *a = l->a;
 	const char *name = literal(a, ref), *options = load_options(a, m, hw, p), *also = quantises(m) ? ", BitsAndBytesConfig" : "";
-	put(l, "python3");
-	put(l, "-c");
+	pl_put(l, "python3");
+	pl_put(l, "-c");
 	if (m->is_embedding) {
-		put(l, pl_arena_printf(a,
+		pl_put(l, pl_arena_printf(a,
 		                       "from transformers import AutoModel, AutoTokenizer%s; "
 		                       "t = AutoTokenizer.from_pretrained(%s); m = AutoModel.from_pretrained(%s, %s); "
 		                       "x = t([\"Hello\"] * %u, return_tensors=\"pt\").to(m.device); print(m(**x).last_hidden_state.shape)",
 		                       also, name, name, options, p->n_seq));
 		return;
 	}
-	put(l, pl_arena_printf(a,
+	pl_put(l, pl_arena_printf(a,
 	                       "from transformers import AutoModelForCausalLM, AutoTokenizer%s; "
 	                       "t = AutoTokenizer.from_pretrained(%s); m = AutoModelForCausalLM.from_pretrained(%s, %s); "
 	                       "x = t([\"Hello\"] * %u, return_tensors=\"pt\").to(m.device); "
@@ -164,18 +151,18 @@ static const char *zero_config(struct pl_arena *a, const struct pl_machine *hw, 
 
 /* What transformers' documentation does without its Trainer: HfDeepSpeedConfig before the model, so that it is sharded as it is
  * made; every rank runs the line, and all take part in each step (synced_gpus). */
-static void sharded(struct line *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw, const struct pl_params *p,
+static void sharded(struct pl_words *l, const struct pl_model *m, const char *ref, const struct pl_machine *hw, const struct pl_params *p,
                     const struct tf_zero *z)
 {
 	struct pl_arena *a = l->a;
 	const char *name = literal(a, ref);
-	put(l, "deepspeed");
-	put(l, "--num_gpus");
-	put(l, pl_arena_printf(a, "%u", p->data_parallel));
-	put(l, "--no_python");
-	put(l, "python3");
-	put(l, "-c");
-	put(l, pl_arena_printf(a,
+	pl_put(l, "deepspeed");
+	pl_put(l, "--num_gpus");
+	pl_put(l, pl_arena_printf(a, "%u", p->data_parallel));
+	pl_put(l, "--no_python");
+	pl_put(l, "python3");
+	pl_put(l, "-c");
+	pl_put(l, pl_arena_printf(a,
 	                       "import deepspeed; from deepspeed.accelerator import get_accelerator; "
 	                       "from transformers import AutoModelForCausalLM, AutoTokenizer; from transformers.integrations import HfDeepSpeedConfig; "
 	                       "c = %s; deepspeed.init_distributed(); h = HfDeepSpeedConfig(c); t = AutoTokenizer.from_pretrained(%s); "
@@ -191,10 +178,8 @@ static void sharded(struct line *l, const struct pl_model *m, const char *ref, c
 int tf_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
                const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
 {
-	struct line line = {.a = a, .w = PL_NEW_N(a, const char *, MAX_WORDS)};
+	struct pl_words line = {.a = a};
 	(void)l;
-	if (!line.w)
-		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
 	bool plain = p->n_seq == 1 && (p->device_map_auto || !hw->n_devices) && !p->offload_folder && !p->max_num_batched_tokens &&
 	             p->type_k != PL_DTYPE_I8 && p->type_k != PL_DTYPE_INT4 && !m->is_embedding && !p->engine_version;
 	model_ref = sv_model_word(a, m, model_ref, quantises(m));
@@ -207,6 +192,5 @@ int tf_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 		serve(&line, m, model_ref, hw, p);
 	else
 		python(&line, m, model_ref, hw, p);
-	*ret_argv = (struct pl_argv){.words = line.w, .n_words = line.n};
-	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
+	return pl_words_argv(&line, model_ref, ret_argv, err);
 }

@@ -9,34 +9,6 @@
 /* What its attention kernels read, in order of loss. */
 static const enum pl_dtype kv_types[] = {PL_DTYPE_F8_E4M3, PL_DTYPE_UNKNOWN};
 
-/* RAM of the processes: one a rank (PyTorch, CUDA libraries, pinned buffers) and the server with its scheduler. Assumed. */
-static const uint64_t WORKER_BYTES = UINT64_C(2) << 30, SERVER_BYTES = UINT64_C(3) << 29;
-/* Shards of a checkpoint are mapped one at a time; 5 GB is how the hub cuts them. */
-static const uint64_t SHARD_BYTES = UINT64_C(5000000000);
-
-static int cache_type(struct vl_job *j, struct pl_err *err)
-{
-	enum pl_dtype k = j->p->type_k, v = j->p->type_v;
-	if (k != v && k && v)
-		return pl_fail(err, PL_ERR_UNSUPPORTED, "--kv-type", "vLLM keeps keys and values in one type, not %s and %s",
-		               pl_dtype_name(k), pl_dtype_name(v));
-	j->kv_type = k ? k : v;
-	j->kv_elem_bytes = 2;
-	switch (j->kv_type) {
-	case PL_DTYPE_UNKNOWN:
-	case PL_DTYPE_F16:
-	case PL_DTYPE_BF16:
-		return 0;
-	case PL_DTYPE_F8_E4M3:
-	case PL_DTYPE_F8_E5M2:
-		j->kv_elem_bytes = 1;
-		return 0;
-	default:
-		return pl_fail(err, PL_ERR_UNSUPPORTED, "--kv-type", "vLLM has no cache of type %s: it takes f16, bf16, f8_e4m3, f8_e5m2",
-		               pl_dtype_name(j->kv_type));
-	}
-}
-
 /* Cosines and sines of every position the model knows, in 16 bit, once for all layers (layers/rotary_embedding). */
 static uint64_t rope_table(const struct pl_model *m)
 {
@@ -53,18 +25,11 @@ static int job_init(struct vl_job *j, struct pl_arena *a, const struct pl_model 
 {
 	*j = (struct vl_job){.a = a, .m = m, .hw = hw, .p = p, .capability = sv_capability(hw)};
 	int rc = vl_rules_of(p->engine_version, j->capability, &j->rules, err);
-	if (!rc)
-		rc = cache_type(j, err);
+	rc = rc ? rc : sv_cache_type("vLLM", "f16, bf16, f8_e4m3, f8_e5m2", p, &j->kv_type, &j->kv_elem_bytes, err);
+	rc = rc ? rc : sv_check_request("vLLM", hw, p, err);
 	if (rc)
 		return rc;
-	if (!p->n_seq)
-		return pl_fail(err, PL_ERR_RANGE, "n_seq", "0 sequences asked, at least 1 is needed");
-	if (!hw->n_devices)
-		return pl_fail(err, PL_ERR_UNSUPPORTED, "--engine", "vLLM is planned on GPUs, and this machine has none");
-	if (p->gpu_memory_utilization_frac < 0 || p->gpu_memory_utilization_frac > 1)
-		return pl_fail(err, PL_ERR_RANGE, "--gpu-memory-utilization", "%g is not a share between 0 and 1",
-		               p->gpu_memory_utilization_frac);
-	j->max_model_len = p->n_ctx_tokens ? p->n_ctx_tokens : m->n_ctx_train ? m->n_ctx_train : 2048;
+	j->max_model_len = sv_context_tokens(m, p);
 	j->half = j->capability > 0 && j->capability < 8;
 	j->rope_bytes = rope_table(m);
 	return 0;
@@ -75,9 +40,9 @@ static int job_init(struct vl_job *j, struct pl_arena *a, const struct pl_model 
 static void answer_rank(const struct vl_job *j, const struct vl_answer *x, uint32_t r, struct pl_use *u)
 {
 	const struct vl_rank *k = &x->rank[r];
-	struct pl_shard_stage s = vl_stage(j, &x->place, r / x->place.tp % x->place.pp);
+	struct pl_shard_stage s = sv_stage(j->m, j->p, &x->place, r / x->place.tp % x->place.pp);
 	uint64_t pool = pl_sat_mul(x->n_blocks, k->cache.block_bytes);
-	uint64_t asked = pl_sat_mul(pl_sat_mul(k->cache.blocks_per_request, vl_sequences(j, x)), k->cache.block_bytes);
+	uint64_t asked = pl_sat_mul(pl_sat_mul(k->cache.blocks_per_request, sv_sequences(j->p, &x->place)), k->cache.block_bytes);
 	u->model_bytes = k->weights_bytes;
 	u->compute_bytes = k->activation_bytes;
 	u->overhead_bytes = pl_sat_add(pl_sat_add(k->context_bytes, k->non_torch_bytes), k->graph_bytes);
@@ -85,7 +50,7 @@ static void answer_rank(const struct vl_job *j, const struct vl_answer *x, uint3
 		u->overhead_bytes = pl_sat_sub(u->overhead_bytes, k->context_bytes);
 	u->kv_bytes = pl_max_u64(pool, asked);
 	u->n_layers = s.end_layer - s.first_layer;
-	if (x->holds && pl_use_total_bytes(u) > u->total_bytes) /* graphs captured into what the driver keeps back */
+	if (x->verdict.holds && pl_use_total_bytes(u) > u->total_bytes) /* graphs captured into what the driver keeps back */
 		u->overhead_bytes = pl_sat_sub(u->overhead_bytes, pl_use_total_bytes(u) - u->total_bytes);
 }
 
@@ -96,46 +61,23 @@ static uint64_t image_cache(const struct vl_job *j, const struct vl_answer *x)
 	return j->m->n_params_vision && !j->p->language_model_only ? pl_sat_mul(one, 1 + (uint64_t)x->place.dp) : 0;
 }
 
-static void answer_host(const struct vl_job *j, const struct vl_answer *x, struct pl_layout *out)
+static void answer_host(const struct vl_job *j, const struct vl_answer *x, struct pl_host_use *h)
 {
-	struct pl_host_use *h = &out->host;
-	uint64_t workers = pl_sat_mul(x->place.n_ranks, WORKER_BYTES), largest = 0;
-	h->use.name = pl_tr("host");
-	h->use.total_bytes = j->hw->ram_bytes.known ? j->hw->ram_bytes.value : 0;
 	for (uint32_t r = 0; r < x->place.n_ranks; r++)
 		h->use.model_bytes = pl_sat_add(h->use.model_bytes, x->rank[r].offload_bytes);
 	h->use.kv_bytes = j->p->kv_offload_bytes; /* of all ranks together (--kv-offloading-size) */
-	h->use.overhead_bytes = pl_sat_add(workers / (j->hw->n_nodes ? j->hw->n_nodes : 1), SERVER_BYTES);
-	h->use.overhead_bytes = pl_sat_add(h->use.overhead_bytes, image_cache(j, x));
-	h->rest_bytes = pl_use_total_bytes(&h->use);
-	for (uint32_t i = 0; i < j->m->n_tensors; i++)
-		largest = pl_max_u64(largest, j->m->tensors[i].bytes);
-	uint64_t shard = pl_min_u64(j->m->weight_bytes, pl_max_u64(SHARD_BYTES, largest));
-	h->peak_load_bytes = pl_sat_add(h->rest_bytes, shard);
+	sv_host(j->m, j->hw, &x->place, 0, image_cache(j, x), h);
 }
 
-static void judge(const struct vl_job *j, const struct vl_answer *x, struct pl_layout *out)
+static uint64_t spare_bytes(const struct vl_job *j, const struct vl_answer *x)
 {
-	const struct pl_opt_u64 *ram = j->hw->detected && j->hw->ram_free_bytes.known ? &j->hw->ram_free_bytes : &j->hw->ram_bytes;
-	out->fits = x->holds;
-	out->missing_bytes = x->holds ? 0 : x->missing_bytes;
-	out->where_missing = x->holds ? NULL : out->devices[x->place.device[x->worst]].name;
-	if (ram->known && out->host.rest_bytes > ram->value) {
-		uint64_t lacks = out->host.rest_bytes - ram->value;
-		out->fits = false;
-		if (lacks > out->missing_bytes) {
-			out->missing_bytes = lacks;
-			out->where_missing = pl_tr("RAM");
-		}
-	}
-	out->spare_bytes = UINT64_MAX;
-	for (uint32_t r = 0; r < x->place.n_ranks && out->fits; r++) {
+	uint64_t least = UINT64_MAX;
+	for (uint32_t r = 0; r < x->place.n_ranks; r++) {
 		const struct vl_rank *k = &x->rank[r];
-		uint64_t asked = pl_sat_mul(pl_sat_mul(k->cache.blocks_per_request, vl_sequences(j, x)), k->cache.block_bytes);
-		out->spare_bytes = pl_min_u64(out->spare_bytes, pl_sat_sub((uint64_t)k->available_bytes, asked));
+		uint64_t asked = pl_sat_mul(pl_sat_mul(k->cache.blocks_per_request, sv_sequences(j->p, &x->place)), k->cache.block_bytes);
+		least = pl_min_u64(least, pl_sat_sub((uint64_t)k->available_bytes, asked));
 	}
-	if (!out->fits || out->spare_bytes == UINT64_MAX)
-		out->spare_bytes = 0;
+	return least;
 }
 
 static void add_notes(const struct vl_job *j, const struct vl_answer *x, struct pl_layout *out)
@@ -152,12 +94,12 @@ static void add_notes(const struct vl_job *j, const struct vl_answer *x, struct 
 	if (j->p->num_gpu_blocks_override)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the cache has the %u blocks of --num-gpu-blocks-override, whatever is free",
 		            j->p->num_gpu_blocks_override);
-	if (!x->starts && x->blocks_per_request && x->n_blocks)
+	if (!x->verdict.starts && x->blocks_per_request && x->n_blocks)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "vLLM refuses to start: one sequence of %llu tokens takes %llu blocks, the cache has %llu",
 		            (unsigned long long)j->max_model_len, (unsigned long long)x->blocks_per_request,
 		            (unsigned long long)x->n_blocks);
-	if (x->place.ep && !j->p->expert_parallel)
+	if (x->place.expert_ranks > 1 && !j->p->expert_parallel)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "whole experts are dealt out to the ranks: their width, stored in blocks of 128, cannot be cut into %u parts", x->place.tp);
 	if (j->m->n_ctx_train && j->max_model_len > j->m->n_ctx_train)
@@ -182,7 +124,7 @@ static void resolve(const struct vl_job *j, const struct vl_answer *x, struct pl
 	p->tensor_parallel = x->place.tp;
 	p->pipeline_parallel = x->place.pp;
 	p->data_parallel = x->place.dp;
-	p->expert_parallel = x->place.ep;
+	p->expert_parallel |= x->place.expert_ranks > 1;
 	p->gpu_memory_utilization_frac = x->utilization_frac;
 	p->max_num_seqs = x->max_num_seqs;
 	p->max_num_batched_tokens = x->max_num_batched_tokens;
@@ -193,28 +135,19 @@ static int layout(struct pl_arena *a, const struct pl_model *m, const struct pl_
 {
 	struct vl_job job;
 	struct vl_answer *x = PL_NEW(a, struct vl_answer);
-	struct pl_layout out = {.n_devices = hw->n_devices};
+	struct pl_layout out;
+	if (!x)
+		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
 	int rc = job_init(&job, a, m, hw, p, err);
+	rc = rc ? rc : vl_choose(&job, x, err);
+	rc = rc ? rc : sv_frame(a, m, hw, p, &x->place, &out, err);
 	if (rc)
 		return rc;
-	uint32_t n_all = m->n_layers + m->n_layers_mtp;
-	out.devices = PL_NEW_N(a, struct pl_use, (uint64_t)hw->n_devices + 1);
-	out.layer_device = PL_NEW_N(a, int16_t, (uint64_t)n_all + 1);
-	if (!x || !out.devices || !out.layer_device)
-		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory while laying out %u layers", m->n_layers);
-	if ((rc = vl_choose(&job, x, err)) < 0)
-		return rc;
-	for (uint32_t i = 0; i < hw->n_devices; i++)
-		out.devices[i] = (struct pl_use){.name = hw->devices[i].name, .total_bytes = hw->devices[i].total_bytes};
 	for (uint32_t r = 0; r < x->place.n_ranks; r++)
 		answer_rank(&job, x, r, &out.devices[x->place.device[r]]);
-	for (uint32_t stage = 0; stage < x->place.pp; stage++) {
-		struct pl_shard_stage s = vl_stage(&job, &x->place, stage);
-		for (uint32_t i = s.first_layer; i < n_all && (i < s.end_layer || s.has_output); i++)
-			out.layer_device[i] = (int16_t)x->place.device[stage * x->place.tp];
-	}
-	answer_host(&job, x, &out);
-	judge(&job, x, &out);
+	answer_host(&job, x, &out.host);
+	sv_judge(hw, &x->place, &x->verdict, &out);
+	out.spare_bytes = out.fits ? spare_bytes(&job, x) : 0;
 	out.n_ctx_tokens = job.max_model_len;
 	out.kv_bytes_per_token = vl_token_bytes(&job, x->place.tp);
 	bool cached = x->rank[0].cache.n_groups > 0; /* else the model keeps none, or it is not modelled */

@@ -66,13 +66,6 @@ struct vl_job {
 	uint64_t rope_bytes; /* tables of rotary positions */
 };
 
-/* A placement and what follows from it. */
-struct vl_place {
-	uint32_t tp, pp, dp, n_ranks;
-	bool ep; /* whole experts dealt out to the ranks */
-	uint32_t device[PL_MAX_DEVICES]; /* machine's device of each rank, stage by stage */
-};
-
 struct vl_rank {
 	uint64_t total_bytes, visible_bytes, requested_bytes;
 	uint64_t weights_bytes, activation_bytes, non_torch_bytes, graph_bytes, context_bytes;
@@ -81,17 +74,15 @@ struct vl_rank {
 	struct vl_cache cache;
 };
 
+/* A placement and what follows from it. */
 struct vl_answer {
-	struct vl_place place;
+	struct sv_place place;
 	struct vl_rank rank[PL_MAX_DEVICES];
 	uint32_t max_num_seqs, max_num_batched_tokens, n_graphs;
 	double utilization_frac;
 	uint64_t n_blocks;          /* the least of all ranks */
 	uint64_t blocks_per_request;
-	bool starts;                /* one sequence of max_model_len has room */
-	bool holds;                 /* all asked sequences have */
-	uint64_t missing_bytes;     /* of the worst rank */
-	uint32_t worst;             /* that rank */
+	struct sv_verdict verdict;  /* starts: one sequence of max_model_len has room */
 };
 
 /* vllm_rules.c */
@@ -100,7 +91,7 @@ int vl_rules_of(const char *version, double capability, struct vl_rules *ret_rul
 void vl_defaults(const struct vl_job *j, const struct pl_device *d, struct vl_answer *x);
 
 /* vllm_cache.c */
-void vl_cache_build(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s, uint32_t mnbt,
+void vl_cache_build(const struct vl_job *j, const struct sv_place *pl, const struct pl_shard_stage *s, uint32_t mnbt,
                     struct vl_cache *ret_cache);
 /* vllm_compressed.c: DeepSeek V4 */
 bool vl_is_compressed(const struct pl_model *m);
@@ -112,15 +103,12 @@ uint64_t vl_token_bytes(const struct vl_job *j, uint32_t tp);
 
 /* vllm_profile.c */
 uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const struct pl_shard_stage *s, bool driver);
-uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const struct pl_device *d);
+uint64_t vl_non_torch(const struct vl_job *j, const struct sv_place *pl, const struct pl_device *d);
 uint64_t vl_graphs(const struct vl_job *j, struct vl_answer *x, const struct pl_shard_stage *s);
 uint64_t vl_context(const struct pl_device *d);
 
 /* vllm_place.c */
 int vl_choose(struct vl_job *j, struct vl_answer *ret_answer, struct pl_err *err);
-/* Sequences that one replica serves of those asked. */
-uint64_t vl_sequences(const struct vl_job *j, const struct vl_answer *x);
-struct pl_shard_stage vl_stage(const struct vl_job *j, const struct vl_place *pl, uint32_t stage);
 
 /* vllm_command.c */
 enum pl_support vl_supports(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,

@@ -103,7 +103,7 @@ static void layer_types(const struct vl_job *j, const struct pl_layer *l, uint32
 	}
 }
 
-static void collect(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s, struct vl_cache *c)
+static void collect(const struct vl_job *j, const struct sv_place *pl, const struct pl_shard_stage *s, struct vl_cache *c)
 {
 	uint32_t n = j->m->n_layers + (j->p->draft.mtp ? j->m->n_layers_mtp : 0);
 	if (j->m->is_embedding) /* an encoder reads its input once */
@@ -205,7 +205,7 @@ static void many_groups(const struct vl_job *j, struct vl_cache *c, uint32_t mnb
 	c->block_bytes = pl_sat_mul(c->page_bytes, stage);
 }
 
-void vl_cache_build(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s, uint32_t mnbt,
+void vl_cache_build(const struct vl_job *j, const struct sv_place *pl, const struct pl_shard_stage *s, uint32_t mnbt,
                     struct vl_cache *c)
 {
 	bool mla = false, sparse = false, one_kind = true;

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "base/checked.h"
+#include "engine/argv.h"
 #include "engine/vllm.h"
 
 /* ---- support -------------------------------------------------------------------------------------------------------- */
@@ -156,32 +157,6 @@ enum pl_support vl_supports(struct pl_arena *a, const struct pl_model *m, const 
 
 /* ---- launch line ---------------------------------------------------------------------------------------------------- */
 
-enum { MAX_WORDS = 64, MAX_ENV = 8 };
-
-struct words {
-	struct pl_arena *a;
-	const char **w, **env;
-	uint32_t n, n_env;
-};
-
-static void put(struct words *w, const char *s)
-{
-	if (w->n + 1 < MAX_WORDS && s)
-		w->w[w->n++] = s;
-}
-
-static void put_u64(struct words *w, const char *flag, uint64_t v)
-{
-	put(w, flag);
-	put(w, pl_arena_printf(w->a, "%llu", (unsigned long long)v));
-}
-
-static void put_env(struct words *w, const char *s)
-{
-	if (w->n_env + 1 < MAX_ENV && s)
-		w->env[w->n_env++] = s;
-}
-
 const char *vl_kv_name(enum pl_dtype t)
 {
 	switch (t) {
@@ -194,7 +169,7 @@ const char *vl_kv_name(enum pl_dtype t)
 	}
 }
 
-static void put_devices(struct words *w, const struct pl_machine *hw, const struct pl_params *p, const struct pl_layout *l)
+static void put_devices(struct pl_words *w, const struct pl_machine *hw, const struct pl_params *p, const struct pl_layout *l)
 {
 	const char *list = "";
 	uint32_t n = 0, host = 0, first = 0;
@@ -209,122 +184,119 @@ static void put_devices(struct words *w, const struct pl_machine *hw, const stru
 		list = pl_arena_printf(w->a, "%s%s%u", list, *list ? "," : "", i);
 	}
 	if (n && n < host && first)
-		put_env(w, pl_arena_printf(w->a, "%s=%s", hw->devices[0].vendor == PL_VENDOR_AMD ? "HIP_VISIBLE_DEVICES" : "CUDA_VISIBLE_DEVICES",
+		pl_put_env(w, pl_arena_printf(w->a, "%s=%s", hw->devices[0].vendor == PL_VENDOR_AMD ? "HIP_VISIBLE_DEVICES" : "CUDA_VISIBLE_DEVICES",
 		                           list));
 	(void)p;
 }
 
-static void put_parallel(struct words *w, const struct pl_machine *hw, const struct pl_params *p)
+static void put_parallel(struct pl_words *w, const struct pl_machine *hw, const struct pl_params *p)
 {
 	if (p->tensor_parallel > 1)
-		put_u64(w, "--tensor-parallel-size", p->tensor_parallel);
+		pl_put_u64(w, "--tensor-parallel-size", p->tensor_parallel);
 	if (p->pipeline_parallel > 1)
-		put_u64(w, "--pipeline-parallel-size", p->pipeline_parallel);
+		pl_put_u64(w, "--pipeline-parallel-size", p->pipeline_parallel);
 	if (p->data_parallel > 1)
-		put_u64(w, "--data-parallel-size", p->data_parallel);
+		pl_put_u64(w, "--data-parallel-size", p->data_parallel);
 	if (p->expert_parallel)
-		put(w, "--enable-expert-parallel");
+		pl_put(w, "--enable-expert-parallel");
 	if (hw->n_nodes > 1 && p->tensor_parallel * p->pipeline_parallel > hw->n_devices / hw->n_nodes) {
-		put(w, "--distributed-executor-backend");
-		put(w, "ray");
+		pl_put(w, "--distributed-executor-backend");
+		pl_put(w, "ray");
 	}
 }
 
-static void put_memory(struct words *w, const struct pl_params *p)
+static void put_memory(struct pl_words *w, const struct pl_params *p)
 {
-	put(w, "--gpu-memory-utilization");
-	put(w, pl_arena_printf(w->a, "%g", p->gpu_memory_utilization_frac));
-	put_u64(w, "--max-num-seqs", p->max_num_seqs);
-	put_u64(w, "--max-num-batched-tokens", p->max_num_batched_tokens);
+	pl_put(w, "--gpu-memory-utilization");
+	pl_put(w, pl_arena_printf(w->a, "%g", p->gpu_memory_utilization_frac));
+	pl_put_u64(w, "--max-num-seqs", p->max_num_seqs);
+	pl_put_u64(w, "--max-num-batched-tokens", p->max_num_batched_tokens);
 	if (vl_kv_name(p->type_k ? p->type_k : p->type_v)) {
-		put(w, "--kv-cache-dtype");
-		put(w, vl_kv_name(p->type_k ? p->type_k : p->type_v));
+		pl_put(w, "--kv-cache-dtype");
+		pl_put(w, vl_kv_name(p->type_k ? p->type_k : p->type_v));
 	}
 	if (p->block_size)
-		put_u64(w, "--block-size", p->block_size);
+		pl_put_u64(w, "--block-size", p->block_size);
 	if (p->kv_cache_memory_bytes)
-		put_u64(w, "--kv-cache-memory-bytes", p->kv_cache_memory_bytes);
+		pl_put_u64(w, "--kv-cache-memory-bytes", p->kv_cache_memory_bytes);
 	if (p->cpu_offload_bytes) {
-		put(w, "--cpu-offload-gb");
-		put(w, pl_arena_printf(w->a, "%g", (double)p->cpu_offload_bytes / (double)(UINT64_C(1) << 30)));
+		pl_put(w, "--cpu-offload-gb");
+		pl_put(w, pl_arena_printf(w->a, "%g", (double)p->cpu_offload_bytes / (double)(UINT64_C(1) << 30)));
 	}
 	if (p->num_gpu_blocks_override)
-		put_u64(w, "--num-gpu-blocks-override", p->num_gpu_blocks_override);
+		pl_put_u64(w, "--num-gpu-blocks-override", p->num_gpu_blocks_override);
 	if (p->kv_offload_bytes) {
-		put(w, "--kv-offloading-size");
-		put(w, pl_arena_printf(w->a, "%g", (double)p->kv_offload_bytes / (double)(UINT64_C(1) << 30)));
+		pl_put(w, "--kv-offloading-size");
+		pl_put(w, pl_arena_printf(w->a, "%g", (double)p->kv_offload_bytes / (double)(UINT64_C(1) << 30)));
 	}
 	if (p->mm_cache_bytes != UINT64_MAX) {
-		put(w, "--mm-processor-cache-gb");
-		put(w, pl_arena_printf(w->a, "%g", (double)p->mm_cache_bytes / (double)(UINT64_C(1) << 30)));
+		pl_put(w, "--mm-processor-cache-gb");
+		pl_put(w, pl_arena_printf(w->a, "%g", (double)p->mm_cache_bytes / (double)(UINT64_C(1) << 30)));
 	}
 	if (p->decode_context_parallel > 1)
-		put_u64(w, "--decode-context-parallel-size", p->decode_context_parallel);
+		pl_put_u64(w, "--decode-context-parallel-size", p->decode_context_parallel);
 	if (p->enforce_eager)
-		put(w, "--enforce-eager");
+		pl_put(w, "--enforce-eager");
 	if (p->prefix_caching_off)
-		put(w, "--no-enable-prefix-caching");
+		pl_put(w, "--no-enable-prefix-caching");
 	if (p->prefix_caching_on)
-		put(w, "--enable-prefix-caching");
+		pl_put(w, "--enable-prefix-caching");
 	if (p->max_loras) {
-		put(w, "--enable-lora");
-		put_u64(w, "--max-loras", p->max_loras);
-		put_u64(w, "--max-lora-rank", p->max_lora_rank ? p->max_lora_rank : 16);
+		pl_put(w, "--enable-lora");
+		pl_put_u64(w, "--max-loras", p->max_loras);
+		pl_put_u64(w, "--max-lora-rank", p->max_lora_rank ? p->max_lora_rank : 16);
 	}
 }
 
 /* Cards without bfloat16, and the release that still serves Volta: its V0 engine with xFormers (0.9.2, vllm/envs.py and
  * platforms/cuda.py). */
-static void put_old_cards(struct words *w, const struct pl_model *m, double capability, const struct vl_rules *r)
+static void put_old_cards(struct pl_words *w, const struct pl_model *m, double capability, const struct vl_rules *r)
 {
 	if (capability <= 0 || capability >= 8)
 		return;
-	put(w, "--dtype");
-	put(w, "float16");
+	pl_put(w, "--dtype");
+	pl_put(w, "float16");
 	if (capability < 7.5 && sv_named(m, "gptq")) {
-		put(w, "--quantization");
-		put(w, "gptq");
+		pl_put(w, "--quantization");
+		pl_put(w, "gptq");
 	}
 	if (!r->v1) {
-		put_env(w, "VLLM_USE_V1=0");
-		put_env(w, "VLLM_ATTENTION_BACKEND=XFORMERS");
+		pl_put_env(w, "VLLM_USE_V1=0");
+		pl_put_env(w, "VLLM_ATTENTION_BACKEND=XFORMERS");
 	}
 }
 
 int vl_command(struct pl_arena *a, const struct pl_model *m, const char *model_ref, const struct pl_machine *hw,
                const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err)
 {
-	struct words w = {.a = a, .w = PL_NEW_N(a, const char *, MAX_WORDS), .env = PL_NEW_N(a, const char *, MAX_ENV)};
+	struct pl_words w = {.a = a};
 	struct vl_rules rules;
 	double capability = sv_capability(hw);
 	int rc = vl_rules_of(p->engine_version, capability, &rules, err);
 	if (rc)
 		return rc;
-	if (!w.w || !w.env)
-		return pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command");
 	put_devices(&w, hw, p, l);
 	if (m->n_ctx_train && p->n_ctx_tokens > m->n_ctx_train)
-		put_env(&w, "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1");
-	put(&w, "vllm");
-	put(&w, "serve");
-	put(&w, sv_model_word(a, m, model_ref, sv_made_on_load(m) != NULL));
+		pl_put_env(&w, "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1");
+	pl_put(&w, "vllm");
+	pl_put(&w, "serve");
+	pl_put(&w, sv_model_word(a, m, model_ref, sv_made_on_load(m) != NULL));
 	put_old_cards(&w, m, capability, &rules);
 	if (sv_made_on_load(m)) {
-		put(&w, "--quantization");
-		put(&w, sv_made_on_load(m));
+		pl_put(&w, "--quantization");
+		pl_put(&w, sv_made_on_load(m));
 	}
-	put_u64(&w, "--max-model-len", p->n_ctx_tokens);
+	pl_put_u64(&w, "--max-model-len", p->n_ctx_tokens);
 	put_parallel(&w, hw, p);
 	put_memory(&w, p);
 	if (p->draft.mtp || p->draft.model) {
 		uint32_t n = p->draft.n_max ? p->draft.n_max : 1;
-		put(&w, "--speculative-config");
-		put(&w, p->draft.mtp ? pl_arena_printf(a, "{\"method\": \"mtp\", \"num_speculative_tokens\": %u}", n)
+		pl_put(&w, "--speculative-config");
+		pl_put(&w, p->draft.mtp ? pl_arena_printf(a, "{\"method\": \"mtp\", \"num_speculative_tokens\": %u}", n)
 		                     : pl_arena_printf(a, "{\"model\": \"%s\", \"num_speculative_tokens\": %u}",
 		                                       p->draft.ref ? p->draft.ref : p->draft.model->name, n));
 	}
 	if (p->language_model_only)
-		put(&w, "--language-model-only");
-	*ret_argv = (struct pl_argv){.words = w.w, .n_words = w.n, .env = w.env, .n_env = w.n_env};
-	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, model_ref, "out of memory while writing the command") : 0;
+		pl_put(&w, "--language-model-only");
+	return pl_words_argv(&w, model_ref, ret_argv, err);
 }

@@ -5,45 +5,11 @@
 #include "base/checked.h"
 #include "engine/vllm.h"
 
-/* Layers of a stage: an even share, what is left over goes to the stages before the last (distributed/utils.py,
- * get_pp_indices). */
-static uint32_t layers_of_stage(uint32_t n_layers, uint32_t pp, uint32_t stage)
+static struct pl_shard_cut cut_of(const struct sv_place *pl)
 {
-	uint32_t base = n_layers / pp, rest = n_layers % pp;
-	bool one_more = stage + 1 < pp && stage + 1 + rest >= pp;
-	return base + one_more;
-}
-
-uint64_t vl_sequences(const struct vl_job *j, const struct vl_answer *x)
-{
-	return pl_ceil_div(j->p->n_seq, x->place.dp ? x->place.dp : 1);
-}
-
-struct pl_shard_stage vl_stage(const struct vl_job *j, const struct vl_place *pl, uint32_t stage)
-{
-	struct pl_shard_stage s = {0};
-	for (uint32_t i = 0; i < stage; i++)
-		s.first_layer += layers_of_stage(j->m->n_layers, pl->pp, i);
-	s.end_layer = s.first_layer + layers_of_stage(j->m->n_layers, pl->pp, stage);
-	s.has_input = stage == 0;
-	s.has_output = stage + 1 == pl->pp;
-	s.has_mtp = s.has_output && j->p->draft.mtp;
-	s.no_towers = j->p->language_model_only;
-	return s;
-}
-
-static struct pl_shard_cut cut_of(const struct vl_place *pl)
-{
-	uint32_t all = pl->tp * pl->dp;
-	return (struct pl_shard_cut){
-	    .attn = pl->tp,
-	    .ffn = pl->tp,
-	    .vocab = pl->tp,
-	    .vision = pl->tp,
-	    .expert = pl->ep ? 1 : all,
-	    .expert_ranks = pl->ep ? all : 1,
-	    .vocab_multiple = 64,
-	};
+	struct pl_shard_cut cut = sv_cut(pl);
+	cut.expert = pl->tp * pl->dp / pl->expert_ranks; /* replicas share the experts */
+	return cut;
 }
 
 /* MXFP4 experts are padded to what their kernel multiplies: Marlin (below compute capability 9, and 12) the inner width to 128 and
@@ -65,7 +31,7 @@ static uint64_t mxfp4_bytes(const struct vl_job *j, const struct pl_tensor *t, u
 
 /* Weights as loaded, what "Model loading took" prints: 32-bit matrices of a checkpoint become 16-bit, the tables of rotary
  * positions are theirs. */
-static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s)
+static uint64_t weights_of(const struct vl_job *j, const struct sv_place *pl, const struct pl_shard_stage *s)
 {
 	struct pl_shard_cut cut = cut_of(pl);
 	uint64_t sum = j->rope_bytes;
@@ -91,7 +57,7 @@ static uint64_t weights_of(const struct vl_job *j, const struct vl_place *pl, co
 
 /* Room for adapters beside every linear layer: A of rank × input and B of output × rank, 16 bit, for each that may be in a batch
  * (vllm/lora/layers/). To 0.10 the embedding and the output matrix had theirs too. */
-static uint64_t adapters_of(const struct vl_job *j, const struct vl_place *pl, const struct pl_shard_stage *s)
+static uint64_t adapters_of(const struct vl_job *j, const struct sv_place *pl, const struct pl_shard_stage *s)
 {
 	uint64_t rank = j->p->max_lora_rank ? j->p->max_lora_rank : 16, sum = 0;
 	for (uint32_t i = 0; j->p->max_loras && i < j->m->n_tensors; i++) {
@@ -109,7 +75,7 @@ static uint64_t adapters_of(const struct vl_job *j, const struct vl_place *pl, c
 	return pl_sat_mul(sum, j->p->max_loras);
 }
 
-static double utilization_of(const struct vl_job *j, const struct vl_place *pl)
+static double utilization_of(const struct vl_job *j, const struct sv_place *pl)
 {
 	double u = j->p->gpu_memory_utilization_frac > 0 ? j->p->gpu_memory_utilization_frac : j->rules.utilization_frac;
 	if (j->p->gpu_memory_utilization_frac > 0 || !j->hw->detected)
@@ -126,9 +92,9 @@ static double utilization_of(const struct vl_job *j, const struct vl_place *pl)
 
 static void fill_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
 {
-	const struct vl_place *pl = &x->place;
+	const struct sv_place *pl = &x->place;
 	const struct pl_device *d = &j->hw->devices[pl->device[r]];
-	struct pl_shard_stage s = vl_stage(j, pl, r / pl->tp % pl->pp);
+	struct pl_shard_stage s = sv_stage(j->m, j->p, pl, r / pl->tp % pl->pp);
 	struct vl_rank *k = &x->rank[r];
 	k->total_bytes = d->total_bytes;
 	k->visible_bytes = sv_visible(d);
@@ -153,32 +119,32 @@ static void judge_rank(const struct vl_job *j, struct vl_answer *x, uint32_t r)
 {
 	const struct vl_rank *k = &x->rank[r];
 	uint64_t one = pl_sat_mul(k->cache.blocks_per_request, k->cache.block_bytes);
-	uint64_t all = pl_min_u64(pl_sat_mul(one, vl_sequences(j, x)), INT64_MAX / 2);
+	uint64_t all = pl_min_u64(pl_sat_mul(one, sv_sequences(j->p, &x->place)), INT64_MAX / 2);
 	uint64_t blocks = k->cache.block_bytes && k->available_bytes > 0 ? (uint64_t)k->available_bytes / k->cache.block_bytes : 0;
 	if (j->p->num_gpu_blocks_override && blocks > j->p->num_gpu_blocks_override) /* more than is free fails when it is allocated */
 		blocks = j->p->num_gpu_blocks_override;
 	if (k->cache.block_bytes)
 		x->n_blocks = pl_min_u64(x->n_blocks, blocks);
-	x->starts &= k->available_bytes >= 0 && (uint64_t)k->available_bytes >= pl_min_u64(one, INT64_MAX / 2);
+	x->verdict.starts &= k->available_bytes >= 0 && (uint64_t)k->available_bytes >= pl_min_u64(one, INT64_MAX / 2);
 	int64_t lacks = (int64_t)all - k->available_bytes;
 	if (j->p->num_gpu_blocks_override && k->cache.block_bytes) {
 		uint64_t stated = pl_min_u64(pl_sat_mul(j->p->num_gpu_blocks_override, k->cache.block_bytes), INT64_MAX / 2);
 		int64_t over = (int64_t)stated - k->available_bytes, under = (int64_t)all - (int64_t)stated;
-		x->starts &= over <= 0 && stated >= pl_min_u64(one, INT64_MAX / 2);
+		x->verdict.starts &= over <= 0 && stated >= pl_min_u64(one, INT64_MAX / 2);
 		lacks = lacks > over ? lacks : over;
 		lacks = lacks > under ? lacks : under;
 	}
-	if (lacks > 0 && (uint64_t)lacks > x->missing_bytes) {
-		x->missing_bytes = (uint64_t)lacks;
-		x->worst = r;
+	if (lacks > 0 && (uint64_t)lacks > x->verdict.missing_bytes) {
+		x->verdict.missing_bytes = (uint64_t)lacks;
+		x->verdict.worst = r;
 	}
 	x->blocks_per_request = pl_max_u64(x->blocks_per_request, k->cache.blocks_per_request);
-	if (k->cache.block_bytes && blocks < pl_sat_mul(k->cache.blocks_per_request, vl_sequences(j, x)) && !x->missing_bytes)
-		x->missing_bytes = 1; /* whole blocks only */
+	if (k->cache.block_bytes && blocks < pl_sat_mul(k->cache.blocks_per_request, sv_sequences(j->p, &x->place)) && !x->verdict.missing_bytes)
+		x->verdict.missing_bytes = 1; /* whole blocks only */
 }
 
 /* Tensor parallel ranks on equal cards hold the same; in V0 the first one samples and differs. */
-static bool like_the_last(const struct vl_job *j, const struct vl_place *pl, uint32_t r)
+static bool like_the_last(const struct vl_job *j, const struct sv_place *pl, uint32_t r)
 {
 	uint32_t at = r % pl->tp;
 	return at && (j->rules.v1 || at > 1) && j->hw->devices[pl->device[r]].gpu == j->hw->devices[pl->device[r - 1]].gpu &&
@@ -189,7 +155,7 @@ static void evaluate(const struct vl_job *j, struct vl_answer *x)
 {
 	vl_defaults(j, &j->hw->devices[x->place.device[0]], x);
 	x->utilization_frac = utilization_of(j, &x->place);
-	x->starts = true;
+	x->verdict.starts = true;
 	x->n_blocks = UINT64_MAX;
 	for (uint32_t r = 0; r < x->place.n_ranks; r++) {
 		if (like_the_last(j, &x->place, r))
@@ -200,42 +166,10 @@ static void evaluate(const struct vl_job *j, struct vl_answer *x)
 	}
 	if (x->n_blocks == UINT64_MAX)
 		x->n_blocks = 0;
-	x->holds = x->starts && !x->missing_bytes;
+	x->verdict.holds = x->verdict.starts && !x->verdict.missing_bytes;
 }
 
-/* ---- which devices -------------------------------------------------------------------------------------------------- */
-
-/* The largest cards first, in the machine's order among equals; tensor parallel ranks stay on one host. */
-static bool pick_devices(const struct vl_job *j, struct vl_place *pl)
-{
-	bool used[PL_MAX_DEVICES] = {false};
-	pl->n_ranks = pl->tp * pl->pp * pl->dp;
-	if (pl->n_ranks > j->hw->n_devices || pl->n_ranks > PL_MAX_DEVICES)
-		return false;
-	for (uint32_t r = 0; r < pl->n_ranks; r++) {
-		int32_t best = -1;
-		for (uint32_t i = 0; i < j->hw->n_devices && i < PL_MAX_DEVICES; i++)
-			if (!used[i] && (best < 0 || j->hw->devices[i].total_bytes > j->hw->devices[best].total_bytes))
-				best = (int32_t)i;
-		if (best < 0)
-			return false;
-		used[best] = true;
-		pl->device[r] = (uint32_t)best;
-	}
-	/* in the machine's order: ranks are numbered as the cards are */
-	for (uint32_t r = 0, i = 0; i < j->hw->n_devices && i < PL_MAX_DEVICES; i++)
-		if (used[i])
-			pl->device[r++] = i;
-	return true;
-}
-
-static bool one_host_a_group(const struct vl_job *j, const struct vl_place *pl)
-{
-	for (uint32_t r = 0; r < pl->n_ranks; r++)
-		if (j->hw->devices[pl->device[r]].node != j->hw->devices[pl->device[r - r % pl->tp]].node)
-			return false;
-	return true;
-}
+/* ---- which ranks -------------------------------------------------------------------------------------------------- */
 
 /* Of the sequences a step may hold, the share whose whole context the cache has room for; at most 1. */
 static double room(const struct vl_answer *x)
@@ -244,19 +178,11 @@ static double room(const struct vl_answer *x)
 	return all > 0 && (double)x->n_blocks < all ? (double)x->n_blocks / all : 1;
 }
 
-/* First what holds the request, then what starts, then fewer stages, then the larger cache as far as a step can use it. Equals
- * keep the one with fewer ranks, which comes first. */
+/* Then the larger cache as far as a step can use it. Equals keep the one with fewer ranks, which comes first. */
 static bool better(const struct vl_answer *x, const struct vl_answer *y)
 {
-	if (x->holds != y->holds)
-		return x->holds;
-	if (x->starts != y->starts)
-		return x->starts;
-	if (!x->holds && x->missing_bytes != y->missing_bytes)
-		return x->missing_bytes < y->missing_bytes;
-	if (x->place.pp != y->place.pp)
-		return x->place.pp < y->place.pp;
-	return room(x) > room(y);
+	int c = sv_compare(&x->verdict, &x->place, &y->verdict, &y->place);
+	return c ? c > 0 : room(x) > room(y);
 }
 
 static bool even(uint64_t width, uint32_t parts, uint32_t unit)
@@ -293,14 +219,6 @@ static bool divides(const struct vl_job *j, uint32_t tp, bool ep)
 	return true;
 }
 
-static bool has_experts(const struct pl_model *m)
-{
-	for (uint32_t i = 0; i < m->n_layers; i++)
-		if (m->layers[i].n_ff_expert)
-			return true;
-	return false;
-}
-
 /* Ranks that hold the same heads may each keep a part of the tokens instead (config/parallel.py, decode_context_parallel_size; one
  * group of caches: v1/core/kv_cache_utils.py). Their number must be stated with the tensor parallel one's. */
 static bool splits_context(const struct vl_job *j, uint32_t tp)
@@ -317,36 +235,23 @@ static bool splits_context(const struct vl_job *j, uint32_t tp)
 	return true;
 }
 
-static int check_asked(const struct vl_job *j, struct pl_err *err)
+static int check_asked(const struct vl_job *j, uint32_t dp, struct pl_err *err)
 {
 	const struct pl_params *p = j->p;
-	uint64_t ranks = (uint64_t)(p->tensor_parallel ? p->tensor_parallel : 1) * (p->pipeline_parallel ? p->pipeline_parallel : 1) *
-	                 (p->data_parallel ? p->data_parallel : 1);
-	if (p->tensor_parallel && !pl_shard_heads_divide(j->m, p->tensor_parallel))
-		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel", "%u ranks do not divide the %u attention heads of %s",
-		               p->tensor_parallel, j->m->n_layers ? j->m->layers[0].n_head : 0, j->m->name);
+	int rc = sv_check_heads(j->m, p, err);
+	if (rc)
+		return rc;
 	if (p->tensor_parallel && !divides(j, p->tensor_parallel, p->expert_parallel))
 		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel",
 		               "%u ranks cut a matrix of %s where its kernels cannot: widths must be whole multiples of %u%s", p->tensor_parallel,
-		               j->m->name, width_unit(j), has_experts(j->m) && !p->expert_parallel ? pl_tr(" (or deal whole experts: --expert-parallel)") : "");
+		               j->m->name, width_unit(j), pl_model_kinds(j->m).experts && !p->expert_parallel ? pl_tr(" (or deal whole experts: --expert-parallel)") : "");
 	if (p->prefill_context_parallel > 1)
 		return pl_fail(err, PL_ERR_UNSUPPORTED, "--prefill-context-parallel-size", "vLLM's memory under it is not modelled");
 	if (p->decode_context_parallel > 1 && !splits_context(j, p->tensor_parallel))
 		return pl_fail(err, PL_ERR_RANGE, "--decode-context-parallel-size",
 		               "%u ranks cannot share a sequence: that many of --tensor-parallel must hold the same heads, and all layers be of one kind",
 		               p->decode_context_parallel);
-	if (p->pipeline_parallel > j->m->n_layers)
-		return pl_fail(err, PL_ERR_RANGE, "--pipeline-parallel", "%u stages asked of %u layers", p->pipeline_parallel,
-		               j->m->n_layers);
-	if (ranks > j->hw->n_devices && j->hw->n_devices)
-		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel", "%llu GPUs are needed for these ranks, the machine has %u",
-		               (unsigned long long)ranks, j->hw->n_devices);
-	return 0;
-}
-
-static bool wanted(uint32_t asked, uint32_t value)
-{
-	return asked ? asked == value : true;
+	return sv_check_ranks(j->m, j->hw, p, dp, err);
 }
 
 int vl_choose(struct vl_job *j, struct vl_answer *ret, struct pl_err *err)
@@ -355,7 +260,7 @@ int vl_choose(struct vl_job *j, struct vl_answer *ret, struct pl_err *err)
 	uint32_t n = j->hw->n_devices < PL_MAX_DEVICES ? j->hw->n_devices : PL_MAX_DEVICES;
 	uint32_t dp = j->p->data_parallel ? j->p->data_parallel : 1;
 	bool any = false;
-	int rc = check_asked(j, err);
+	int rc = check_asked(j, dp, err);
 	if (rc)
 		return rc;
 	if (!best || !x)
@@ -363,12 +268,9 @@ int vl_choose(struct vl_job *j, struct vl_answer *ret, struct pl_err *err)
 	for (uint32_t pp = 1; pp <= n; pp++)
 		for (uint32_t tp = 1; tp * pp * dp <= n; tp++) {
 			/* whole experts only where their width cannot be cut */
-			bool ep = j->p->expert_parallel || (!divides(j, tp, false) && has_experts(j->m));
-			*x = (struct vl_answer){.place = {.tp = tp, .pp = pp, .dp = dp, .ep = ep}};
-			if (!wanted(j->p->tensor_parallel, tp) || !wanted(j->p->pipeline_parallel, pp) || pp > j->m->n_layers ||
-			    !divides(j, tp, ep) || !pick_devices(j, &x->place))
-				continue;
-			if (!j->p->tensor_parallel && !one_host_a_group(j, &x->place))
+			bool ep = j->p->expert_parallel || (!divides(j, tp, false) && pl_model_kinds(j->m).experts);
+			*x = (struct vl_answer){.place = {.tp = tp, .pp = pp, .dp = dp, .attn_groups = 1, .expert_ranks = ep ? tp * dp : 1}};
+			if (!sv_place_devices(j->m, j->hw, j->p, &x->place) || !divides(j, tp, ep))
 				continue;
 			evaluate(j, x);
 			if (!any || better(x, best)) {

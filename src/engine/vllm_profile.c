@@ -23,7 +23,7 @@ static uint64_t forward_bytes(const struct vl_job *j, const struct vl_answer *x,
 	uint64_t most = 0, h = j->m->n_embd;
 	for (uint32_t i = s->first_layer; i < s->end_layer; i++) {
 		const struct pl_layer *l = &j->m->layers[i];
-		most = pl_max_u64(most, pl_max_u64(pl_step_ffn_width(l, h, x->place.tp, x->place.ep ? 1 : x->place.tp),
+		most = pl_max_u64(most, pl_max_u64(pl_step_ffn_width(l, h, x->place.tp, x->place.expert_ranks > 1 ? 1 : x->place.tp),
 		                                   pl_step_mixer_width(l, x->place.tp)));
 	}
 	return pl_sat_mul(pl_sat_mul(2, pl_sat_add(3 * h, most)), x->max_num_batched_tokens);
@@ -85,7 +85,7 @@ static uint64_t expert_workspace(const struct vl_job *j, const struct vl_answer 
 	uint64_t most = 0, h = j->m->n_embd;
 	for (uint32_t i = s->first_layer; i < s->end_layer && j->rules.version >= 1700; i++) {
 		const struct pl_layer *l = &j->m->layers[i];
-		uint64_t wide = pl_ceil_div(l->n_ff_expert, x->place.ep ? 1 : x->place.tp);
+		uint64_t wide = pl_ceil_div(l->n_ff_expert, x->place.expert_ranks > 1 ? 1 : x->place.tp);
 		uint64_t row = pl_sat_mul(l->n_expert_used, pl_max_u64(wide, h) + pl_max_u64(2 * wide, h));
 		if (l->ffn == PL_FFN_MOE)
 			most = pl_max_u64(most, pl_sat_mul(2 * row, x->max_num_batched_tokens));
@@ -110,7 +110,7 @@ uint64_t vl_activation(const struct vl_job *j, const struct vl_answer *x, const 
  * 0.08, A100 0.09, H100 0.13 to 0.16 (M037 on, TP 1). Between ranks NCCL's buffers and the all-reduce regions: 0.41 GiB more
  * over NVLink (M066, M070), 0.17 over PCIe (M017); 4 and 8 ranks take about 50 MiB more than 2 (ai-dynamo/aiconfigurator
  * system files: 342 and 392 MiB). */
-uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const struct pl_device *d)
+uint64_t vl_non_torch(const struct vl_job *j, const struct sv_place *pl, const struct pl_device *d)
 {
 	const char *link = j->hw->link;
 	double c = j->capability;
@@ -123,7 +123,7 @@ uint64_t vl_non_torch(const struct vl_job *j, const struct vl_place *pl, const s
 	uint64_t between = 0;
 	if (pl->tp > 1)
 		between = (fast ? 420u : 174u) + (pl->tp > 2 ? 50u : 0u);
-	if (pl->tp == 1 && pl->dp > 1 && pl->ep) /* experts' tokens travel between replicas */
+	if (pl->tp == 1 && pl->dp > 1 && pl->expert_ranks > 1) /* experts' tokens travel between replicas */
 		between = fast ? 420u : 174u;
 	if (pl->pp > 1)
 		between += 100;

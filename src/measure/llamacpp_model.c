@@ -266,14 +266,6 @@ static struct pl_model *own_layers(struct lm_row *x)
 	return copy;
 }
 
-static bool has_mla(const struct pl_model *m)
-{
-	for (uint32_t i = 0; i < m->n_layers; i++)
-		if (m->layers[i].attn == PL_ATTN_MLA)
-			return true;
-	return false;
-}
-
 /* Latent attention was cached in three ways: whole heads (before builds knew latents), latents and their transposed or
  * separate values, latents alone (llama.cpp from build 7820 of 2026-01; ik_llama with mla 2 or 3, "kv^T: not used"). The log
  * shows which: by its list of caches, or by the heads it prints. */
@@ -319,7 +311,7 @@ static void predicting_caches(struct lm_row *x)
 
 void lm_find_caches(struct lm_row *x)
 {
-	if (has_mla(x->model))
+	if (pl_model_kinds(x->model).latent)
 		latent_caches(x);
 	predicting_caches(x);
 }

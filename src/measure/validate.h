@@ -76,6 +76,8 @@ void pl_vrow_reason(struct pl_vrow *r, const char *fmt, ...) PL_PRINTF(2, 3);
 void pl_vrow_fault(struct pl_vrow *r, const struct pl_err *err); /* the same, from an error */
 /* Adds "key=value" to the classes of the row, lower case; blank values are left out. */
 void pl_vrow_class(struct pl_vrow *r, const char *key, const char *value);
+/* "ffn=" moe or dense, "attention=" hybrid, mla, swa or gqa. */
+void pl_vrow_model_classes(struct pl_vrow *r, const struct pl_model *m);
 
 /* ---- models and machines, kept for the rows that follow. NULL with the row's reason when there is none. */
 

@@ -21,11 +21,8 @@ static bool starts(const char *text, const char *with)
 
 static void model_classes(struct pl_vrow *r, const struct pl_model *m)
 {
-	bool moe = false;
-	for (uint32_t i = 0; i < m->n_layers; i++)
-		moe = moe || m->layers[i].n_expert;
 	pl_vrow_class(r, "arch", m->arch);
-	pl_vrow_class(r, "ffn", moe ? "moe" : "dense");
+	pl_vrow_class(r, "ffn", pl_model_kinds(m).experts ? "moe" : "dense");
 }
 
 /* The host of a source: "github.com/ggml-org/llama.cpp", for the classes. */

@@ -176,18 +176,8 @@ static void predict_model(struct lm_row *x, const struct pl_layout *l, struct nu
 static void classes(struct lm_row *x)
 {
 	struct pl_vrow *r = x->r;
-	const struct pl_model *m = x->model;
-	bool moe = false, window = false, state = false, latent = false;
-	for (uint32_t i = 0; i < m->n_layers; i++) {
-		const struct pl_layer *l = &m->layers[i];
-		moe = moe || l->n_expert;
-		window = window || l->window_tokens;
-		state = state || l->rec != PL_REC_NONE;
-		latent = latent || l->attn == PL_ATTN_MLA;
-	}
-	pl_vrow_class(r, "arch", m->arch);
-	pl_vrow_class(r, "ffn", moe ? "moe" : "dense");
-	pl_vrow_class(r, "attention", state ? "hybrid" : latent ? "mla" : window ? "swa" : "gqa");
+	pl_vrow_class(r, "arch", x->model->arch);
+	pl_vrow_model_classes(r, x->model);
 	pl_vrow_class(r, "flash_attn", x->p.flash_attn == 1 ? "on" : x->p.flash_attn == 0 ? "off" : "auto");
 	pl_vrow_class(r, "devices", x->n_dev > 1 ? "several" : x->n_dev ? "one" : "cpu");
 }

@@ -43,6 +43,13 @@ void pl_vrow_class(struct pl_vrow *r, const char *key, const char *value)
 		*p = *p == ';' || *p == '\n' || *p == '\r' ? ' ' : (char)tolower((unsigned char)*p);
 }
 
+void pl_vrow_model_classes(struct pl_vrow *r, const struct pl_model *m)
+{
+	struct pl_model_kinds k = pl_model_kinds(m);
+	pl_vrow_class(r, "ffn", k.experts ? "moe" : "dense");
+	pl_vrow_class(r, "attention", k.state ? "hybrid" : k.latent ? "mla" : k.window ? "swa" : "gqa");
+}
+
 /* ---- cells ---------------------------------------------------------------------------------------------------------- */
 
 const char *pl_vrow_text(const struct pl_vrow *r, const char *column)

@@ -354,17 +354,7 @@ static void predict(struct start *x, const struct pl_layout *l)
 
 static void classes(struct start *x)
 {
-	const struct pl_model *m = x->model;
-	bool moe = false, window = false, state = false, latent = false;
-	for (uint32_t i = 0; i < m->n_layers; i++) {
-		const struct pl_layer *l = &m->layers[i];
-		moe = moe || l->n_expert;
-		window = window || l->window_tokens;
-		state = state || l->rec != PL_REC_NONE;
-		latent = latent || l->attn == PL_ATTN_MLA;
-	}
-	pl_vrow_class(x->r, "ffn", moe ? "moe" : "dense");
-	pl_vrow_class(x->r, "attention", state ? "hybrid" : latent ? "mla" : window ? "swa" : "gqa");
+	pl_vrow_model_classes(x->r, x->model);
 	pl_vrow_class(x->r, "wrapper", strstr(x->notes, "unsloth") ? "unsloth" : strstr(x->notes, "TRL") ? "trl" : "none");
 	pl_vrow_class(x->r, "ranks", x->p.tensor_parallel * x->p.pipeline_parallel > 1 ? "several" : "one");
 }

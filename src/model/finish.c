@@ -34,6 +34,19 @@ struct pl_tensor *pl_tensor_add(struct pl_tensor_list *list)
 	return t;
 }
 
+struct pl_model_kinds pl_model_kinds(const struct pl_model *m)
+{
+	struct pl_model_kinds k = {0};
+	for (uint32_t i = 0; m->layers && i < m->n_layers; i++) {
+		const struct pl_layer *l = &m->layers[i];
+		k.experts |= l->n_expert > 0;
+		k.window |= l->window_tokens > 0;
+		k.state |= l->rec != PL_REC_NONE;
+		k.latent |= l->attn == PL_ATTN_MLA;
+	}
+	return k;
+}
+
 /* Parameters of t that one token touches. The embedding is a look-up of one row, counted as whole as the field does. */
 static uint64_t active_elems(const struct pl_model *m, const struct pl_tensor *t)
 {

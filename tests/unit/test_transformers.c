@@ -399,7 +399,7 @@ static void zero_is_started_by_deepspeed(void **state)
 	p.zero_stage = 3;
 	p.zero_offload = PL_ZERO_CPU;
 	p.n_seq = 6;
-	const struct pl_model *m = load(r.a, "Qwen/Qwen3-8B", NULL);
+	const struct pl_model *m = model_named(r.a, "Qwen/Qwen3-8B", NULL);
 	assert_int_equal(pl_machine_parse(r.a, "2x rtx3090, ram 64GiB", &hw, &r.err), 0);
 	assert_int_equal(r.e->layout(r.a, m, hw, &p, &r.l, &r.err), 0);
 	assert_int_equal(r.e->command(r.a, m, "Qwen/Qwen3-8B", hw, &p, &r.l, &v, &r.err), 0);
@@ -409,7 +409,7 @@ static void zero_is_started_by_deepspeed(void **state)
 	assert_non_null(strstr(v.words[v.n_words - 1], "[\"Hello\"] * 3,"));
 	p = r.p;
 	p.zero_stage = 3;
-	assert_int_equal(r.e->layout(r.a, load(r.a, "Qwen/Qwen3-8B", "nf4"), hw, &p, &r.l, &r.err), -PL_ERR_UNSUPPORTED);
+	assert_int_equal(r.e->layout(r.a, model_named(r.a, "Qwen/Qwen3-8B", "nf4"), hw, &p, &r.l, &r.err), -PL_ERR_UNSUPPORTED);
 	pl_arena_free(r.a);
 }
 

@@ -120,7 +120,11 @@ struct pl_machine {
 	struct pl_opt_u64 ram_bytes, ram_free_bytes; /* of one host */
 	double ram_bytes_per_s;    /* 0 unknown */
 	const char *ram_type;      /* "ddr5-5600" or NULL */
+	double disk_bytes_per_s;   /* what weights are read from; 0 unknown */
 };
+
+/* "nvme4", "sata", "hdd" … (docs/hardware-line.md) or a rate, "3.2GB/s". */
+int pl_disk_find(const char *word, double *ret_bytes_per_s, struct pl_err *err) PL_MUST_CHECK;
 
 /* Reads a hardware line (docs/hardware-line.md): devices joined by "+", then comma-separated attributes.
  *   "2x rtx3090 + 1x rtx4060ti-16gb, pcie4 x8, cpu i9-13900k, ram 64GiB ddr5-5600"

@@ -129,13 +129,35 @@ enum pl_kinship {
 	PL_KIN_NONE          /* the prior alone */
 };
 
-/* The time line of a start. Reading and copying overlap; the engine listens at cold_start_s (or warm_start_s, when the file is
- * in the page cache). */
+/* One stretch of a start, and what is held at its end. */
+enum pl_load_stage_kind {
+	PL_LOAD_PROCESS = 0, /* program, libraries, driver context, configuration */
+	PL_LOAD_WEIGHTS,     /* disk → RAM → device, side by side: the slowest way rules */
+	PL_LOAD_COMPILE,     /* torch.compile */
+	PL_LOAD_PROFILE,     /* profile run and cache; llama.cpp: context and warm-up */
+	PL_LOAD_GRAPHS,      /* capture of CUDA graphs */
+	PL_LOAD_STAGES
+};
+const char *pl_load_stage_name(enum pl_load_stage_kind k); /* "process", "weights" … as in JSON */
+const char *pl_load_stage_text(enum pl_load_stage_kind k); /* translated */
+struct pl_load_stage {
+	enum pl_load_stage_kind kind;
+	double cold_s, warm_s;           /* a first start; a restart: file and compiled code are cached */
+	double host_bytes, device_bytes; /* RAM; the fullest device. NAN unknown */
+};
+
+/* The time line of a start. The engine listens at cold_start_s (or warm_start_s, when the file is in the page cache and the
+ * compiled code on the disk). */
 struct pl_load_answer {
 	double read_bytes, disk_bytes_per_s;
 	bool disk_assumed;
-	double read_s, to_device_s, init_s, cold_start_s, warm_start_s;
-	double peak_host_bytes; /* most RAM on the way; NAN unknown */
+	double read_s, cached_s, to_device_s; /* from the disk; out of the page cache; over the slots */
+	double init_s;                   /* a first start, weights apart */
+	double cold_start_s, warm_start_s;
+	double peak_host_bytes;          /* most RAM on the way; NAN unknown */
+	uint32_t n_graphs;               /* captured batch sizes */
+	struct pl_load_stage stages[PL_LOAD_STAGES];
+	uint32_t n_stages;
 };
 
 /* Where the watts of a step go, mean over its time and over all GPUs: clocks up but nothing to do (launches, messages, turns

@@ -370,6 +370,8 @@ static int attribute(struct line *l, char *part)
 		return pcie(l, value);
 	if ((value = after_word(part, "cores")) && *value)
 		return cores(l, value);
+	if ((value = after_word(part, "disk")) && *value)
+		return pl_disk_find(value, &l->m->disk_bytes_per_s, l->err);
 	if ((value = after_word(part, "cpu")) && *value) {
 		l->m->cpu = pl_arena_strdup(l->a, value);
 		return 0;
@@ -380,7 +382,7 @@ static int attribute(struct line *l, char *part)
 			return 0;
 		}
 	return pl_fail(l->err, PL_ERR_FORMAT, "--on",
-	               "'%.60s' is not understood; after the devices come: ram 64GiB, cpu NAME, cores N, nvlink, pcie4 x8", part);
+	               "'%.60s' is not understood; after the devices come: ram 64GiB, cpu NAME, cores N, nvlink, pcie4 x8, disk nvme4", part);
 }
 
 /* ---- the whole -------------------------------------------------------------------------------------------------- */
@@ -422,6 +424,8 @@ static const char *describe(struct line *l)
 		text = pl_arena_printf(l->a, "%s, %s", text, m->cpu);
 	if (text && m->ram_bytes.known)
 		text = pl_arena_printf(l->a, pl_tr("%s, RAM %s"), text, pl_fmt_bytes(b, m->ram_bytes.value));
+	if (text && m->disk_bytes_per_s > 0)
+		text = pl_arena_printf(l->a, pl_tr("%s, disk %.3g GB/s"), text, m->disk_bytes_per_s / 1e9);
 	return text;
 }
 

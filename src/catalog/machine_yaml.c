@@ -73,7 +73,7 @@ static int devices(struct doc *y, const yaml_node_t *n)
 
 static int entry(struct doc *y, const char *key, const yaml_node_t *n)
 {
-	static const char *const words[] = {"ram", "cpu", "cores", "pcie"};
+	static const char *const words[] = {"ram", "cpu", "cores", "pcie", "disk"};
 	const char *value = scalar(n);
 	char text[2 * MAX_VALUE];
 	if (!strcmp(key, "devices") || !strcmp(key, "gpus"))
@@ -87,7 +87,7 @@ static int entry(struct doc *y, const char *key, const yaml_node_t *n)
 			(void)snprintf(text, sizeof text, "%s %.*s", key, MAX_VALUE, value);
 			return add(y, y->rest, ", ", text);
 		}
-	return pl_fail(y->err, PL_ERR_FORMAT, y->name, "there is no entry '%.60s'; devices, ram, cpu, cores, pcie and link are known", key);
+	return pl_fail(y->err, PL_ERR_FORMAT, y->name, "there is no entry '%.60s'; devices, ram, cpu, cores, pcie, disk and link are known", key);
 }
 
 static int read_document(struct doc *y)

@@ -120,18 +120,10 @@ static int read_params(struct pl_plan_job *j)
 	return rc ? rc : tensor_split(j, p->tensor_split);
 }
 
-/* "nvme4", "sata" … as data/links.csv has them. */
 static int disk(struct pl_plan_job *j)
 {
-	static const struct {
-		const char *word;
-		double bytes_per_s;
-	} classes[] = {{"nvme3", 3.5e9}, {"nvme4", 7e9}, {"nvme5", 14e9}, {"sata", 0.55e9}, {"hdd", 0.18e9}, {"nfs10g", 1e9}, {"usb", 1e9}};
 	const char *text = pl_cli_text(j->cli, "disk");
-	for (size_t i = 0; text && i < sizeof classes / sizeof *classes; i++)
-		if (!strcmp(text, classes[i].word))
-			j->req.disk_bytes_per_s = classes[i].bytes_per_s;
-	return 0;
+	return text ? pl_disk_find(text, &j->req.disk_bytes_per_s, &j->err) : 0;
 }
 
 static int constants(struct pl_plan_job *j)

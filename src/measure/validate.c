@@ -25,6 +25,7 @@ static const struct pl_table_kind *const kinds[] = {
     &pl_kind_local_perf,
     &pl_kind_silicon_sample,
     &pl_kind_serving_perf,
+    &pl_kind_startup,
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 

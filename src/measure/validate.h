@@ -97,7 +97,7 @@ const struct pl_model_row *pl_model_name_find(const struct pl_model_name *n);
 
 /* ---- kinds: each in its own file */
 extern const struct pl_table_kind pl_kind_llamacpp_memory;
-extern const struct pl_table_kind pl_kind_serving_memory;
+extern const struct pl_table_kind pl_kind_serving_memory, pl_kind_startup;
 extern const struct pl_table_kind pl_kind_params, pl_kind_gguf_sizes, pl_kind_gguf_sums, pl_kind_safetensors_sizes;
 
 #endif

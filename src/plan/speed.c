@@ -27,7 +27,7 @@ int pl_plan_speed(struct pl_arena *a, const struct pl_plan_request *req, struct 
 	const struct pl_speed *s;
 	struct pl_speed_setup setup = {.model = plan->model, .machine = plan->machine, .engine = plan->engine, .params = &plan->params,
 	                               .layout = &plan->layout, .constants = req->constants, .power_limit_w = req->power_limit_w,
-	                               .disk_bytes_per_s = req->disk_bytes_per_s};
+	                               .disk_bytes_per_s = req->disk_bytes_per_s > 0 ? req->disk_bytes_per_s : plan->machine->disk_bytes_per_s};
 	struct pl_speed_question q = req->question;
 	if (!(q.concurrency >= 1))
 		q.concurrency = plan->params.n_seq;

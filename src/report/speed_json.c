@@ -32,7 +32,17 @@ static json_t *step(const struct pl_step_cost *c)
 
 static json_t *load(const struct pl_load_answer *l)
 {
-	json_t *o = json_object();
+	json_t *o = json_object(), *stages = json_array();
+	for (uint32_t i = 0; i < l->n_stages; i++) {
+		const struct pl_load_stage *s = &l->stages[i];
+		json_t *e = json_object();
+		rj_put(e, "name", json_string(pl_load_stage_name(s->kind)));
+		rj_put(e, "cold_s", rj_real(s->cold_s));
+		rj_put(e, "warm_s", rj_real(s->warm_s));
+		rj_put(e, "host_bytes", rj_real(s->host_bytes));
+		rj_put(e, "device_bytes", rj_real(s->device_bytes));
+		(void)json_array_append_new(stages, e);
+	}
 	rj_put(o, "disk_bytes_per_s", rj_real(l->disk_bytes_per_s));
 	rj_put(o, "disk_assumed", json_boolean(l->disk_assumed));
 	rj_put(o, "read_s", rj_real(l->read_s));
@@ -40,6 +50,10 @@ static json_t *load(const struct pl_load_answer *l)
 	rj_put(o, "init_s", rj_real(l->init_s));
 	rj_put(o, "cold_start_s", rj_real(l->cold_start_s));
 	rj_put(o, "warm_start_s", rj_real(l->warm_start_s));
+	rj_put(o, "read_bytes", rj_real(l->read_bytes));
+	rj_put(o, "cached_s", rj_real(l->cached_s));
+	rj_put(o, "n_graphs", json_integer(l->n_graphs));
+	rj_put(o, "stages", stages);
 	return o;
 }
 

@@ -51,12 +51,33 @@ static void power(FILE *out, const struct pl_speed_answer *s)
 	(void)fputc('\n', out);
 }
 
+/* "process 18 s (RAM 1.1 GiB, GPU 0.9 GiB) → weights 12 s (…) → …": a first start, what is held at the end of each. */
+static void stages(FILE *out, const struct pl_load_answer *l)
+{
+	char ram[PL_FMT_MAX], gpu[PL_FMT_MAX];
+	label(out, _("on the way"));
+	for (uint32_t i = 0; i < l->n_stages; i++) {
+		const struct pl_load_stage *s = &l->stages[i];
+		(void)fprintf(out, _("%s%s %.*f s"), i ? " → " : "", pl_load_stage_text(s->kind), s->cold_s >= 10 ? 0 : 1, s->cold_s);
+		if (s->kind > PL_LOAD_WEIGHTS || !isfinite(s->host_bytes) || !isfinite(s->device_bytes))
+			continue;
+		pl_fmt_bytes(ram, (uint64_t)s->host_bytes);
+		pl_fmt_bytes(gpu, (uint64_t)s->device_bytes);
+		if (s->device_bytes > 0)
+			(void)fprintf(out, _(" (RAM %s, GPU %s)"), ram, gpu);
+		else
+			(void)fprintf(out, _(" (RAM %s)"), ram);
+	}
+	(void)fputc('\n', out);
+}
+
 static void load(FILE *out, const struct pl_load_answer *l)
 {
 	char bytes[PL_FMT_MAX];
 	label(out, _("start"));
 	(void)fprintf(out, _("%.0f s cold (%s from disk at %.2g GB/s%s), %.0f s from the page cache\n"), l->cold_start_s,
 	              pl_fmt_bytes(bytes, (uint64_t)l->read_bytes), l->disk_bytes_per_s / 1e9, l->disk_assumed ? _(", assumed") : "", l->warm_start_s);
+	stages(out, l);
 }
 
 /* Several clients: what each sees, and all together. */

@@ -100,6 +100,7 @@ struct pl_device {
 	bool free_known;           /* free_bytes was detected */
 	bool unified_memory;
 	double pcie_gen, pcie_lanes; /* as linked; 0 unknown */
+	double power_limit_w;      /* detected and below the maker's; 0: none known */
 	const char *pci_address;   /* "0000:01:00.0" or NULL */
 	uint32_t node;             /* which host it sits in */
 	int32_t numa_node;         /* -1 unknown */

@@ -40,7 +40,7 @@ struct pl_speed_setup {
 	const struct pl_constants *constants; /* NULL: shipped */
 	enum pl_backend backend;             /* of the GPUs */
 	const char *stack;                   /* "exllama/cuda": whose kernels, where no engine of ours is meant; NULL: the engine's */
-	double power_limit_w;                /* cap of each GPU; 0: the maker's */
+	double power_limit_w;                /* cap of each GPU; 0: the device's own, else the maker's */
 	double weight_bytes;                 /* size of the weights as stated for a file; 0: the model's own */
 	uint32_t cpu_threads;                /* 0: the machine's cores */
 	double disk_bytes_per_s;             /* the disk the weights lie on; 0: a PCIe 4.0 drive is assumed */

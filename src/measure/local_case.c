@@ -328,9 +328,10 @@ static const char *kernels_of(struct pl_vrow *r, const char *engine, enum pl_bac
 	return engine;
 }
 
+/* "power cap 220 W" of the notes, "NVIDIA A100-80GB (330W cap)" of the card. */
 static double power_cap_w(struct pl_vrow *r)
 {
-	return number_in("power cap ([0-9]+)", pl_vrow_text(r, "notes"), 0);
+	return number_in("power cap ([0-9]+)", pl_vrow_text(r, "notes"), number_in("\\(([0-9]+) ?W cap\\)", pl_vrow_text(r, "gpu"), 0));
 }
 
 static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, const char *key, const struct pl_model *m,

@@ -71,6 +71,9 @@ static void one_device(struct pl_probe *p, unsigned i)
 		gen = pl_facts_number(p->facts, "nvml:%u/link_gen", i);
 	d->pcie_gen = gen > 0 ? gen : 0;
 	d->pcie_lanes = width > 0 ? width : 0;
+	double limit = pl_facts_number(p->facts, "nvml:%u/power_limit_w", i);
+	if (limit > 0 && limit < pl_facts_number(p->facts, "nvml:%u/power_default_w", i))
+		d->power_limit_w = limit;
 }
 
 void pl_probe_nvidia(struct pl_probe *p)

@@ -190,7 +190,7 @@ static void bind_places(struct pl_speed *s, struct binding *g, const struct pl_b
 		memcpy(g->places[i].v, cache->v[i], sizeof g->places[i].v);
 		if (b && !b->type && same_context(&b->context, &p->context))
 			g->places[i].v[b->family] *= b->factor;
-		pl_power_cap(p, s->power_limit_w);
+		pl_power_cap(p, pl_power_cap_w(s, p));
 		g->places[i].v[PL_F_READ_EFF] *= p->cap_memory;
 		g->places[i].v[PL_F_KV_READ_EFF] *= p->cap_memory;
 		g->places[i].v[PL_F_GEMM_EFF] *= p->cap_compute;

@@ -84,6 +84,7 @@ static void make_gpu(struct pl_compile *c, uint32_t place, int device)
 	p->context.arch = pl_arch_index(d->gpu->arch);
 	p->context.line = pl_line_index(d->gpu->arch);
 	p->context.device = gpu_index(d->gpu);
+	p->limit_w = d->power_limit_w;
 	p->shares_of = pl_kernel_power_of(d->gpu, p->shares);
 	if (!(p->bytes_per_s > 0) || !(p->peak16_flops_per_s > 0))
 		c->s->unknown = pl_arena_printf(c->a, pl_tr("%s: nobody states its %s"), d->name,

@@ -32,6 +32,11 @@ void pl_power_cap(struct pl_place *p, double cap_w)
 	p->cap_memory = pow(clock_left(cap_w, pl_power_share(p->shares[PL_POWER_MEMORY], 1) * tdp, tdp), memory_exponent);
 }
 
+double pl_power_cap_w(const struct pl_speed *s, const struct pl_place *p)
+{
+	return s->power_limit_w > 0 ? s->power_limit_w : p->limit_w;
+}
+
 /* The width of the units a product runs in. Terms of the forms know their peak, measured ones their element type. */
 static enum pl_power_cause matrix_cause(const struct pl_place *p, const struct pl_work *w)
 {
@@ -108,7 +113,7 @@ double pl_speed_watts(const struct pl_speed *s, const struct pl_batch *b, struct
 		}
 		place_energy(s, i, b, total_s, &e);
 		double w = (e.waiting_w + e.memory_w + e.arithmetic_w) / total_s;
-		double keep = s->power_limit_w > 0 && w > s->power_limit_w ? s->power_limit_w / w : 1;
+		double cap_w = pl_power_cap_w(s, p), keep = cap_w > 0 && w > cap_w ? cap_w / w : 1;
 		double times = keep * p->n * s->n_replicas / total_s;
 		ret->waiting_w += e.waiting_w * times;
 		ret->memory_w += e.memory_w * times;
@@ -125,10 +130,11 @@ const char *pl_power_text(struct pl_arena *a, const struct pl_speed *s)
 		if (p->first == PL_SPEED_HOST)
 			continue;
 		const char *whose = pl_arena_printf(a, pl_tr("shares of the board power as measured on %s"), p->shares_of);
-		if (!(s->power_limit_w > 0) || !(p->power_w > 0))
+		double cap_w = pl_power_cap_w(s, p);
+		if (!(cap_w > 0) || !(p->power_w > 0))
 			return whose;
 		return pl_arena_printf(a, pl_tr("%s; a cap of %.0f W leaves %.0f %% of the speed of reading and %.0f %% of that of arithmetic"), whose,
-		                       s->power_limit_w, 100 * p->cap_memory, 100 * p->cap_compute);
+		                       cap_w, 100 * p->cap_memory, 100 * p->cap_compute);
 	}
 	return NULL;
 }

@@ -88,6 +88,7 @@ struct pl_place {
 	double bytes_per_s, peak16_flops_per_s, peak8_flops_per_s, peak4_flops_per_s, peak_fp8_flops_per_s;
 	double peak_half_sum_flops_per_s; /* 16-bit products summed in 16 bits */
 	double power_w, idle_w; /* of one device */
+	double limit_w;         /* its own cap, as detected; 0 none */
 	double cores;           /* of the CPU */
 	double cap_memory, cap_compute; /* what a power cap leaves of bandwidth and arithmetic; 0: 1 */
 	const float *shares[PL_POWER_CAUSES]; /* of the board power, by cause and utilisation; of a GPU */
@@ -155,6 +156,7 @@ void pl_term_time(const struct pl_speed *s, uint32_t term, const struct pl_batch
 /* speed/power.c: cap_* of a place under a cap; watts of all GPUs in a step and what they go to (NULL: idle), NAN unknown; where
  * the shares come from and what a cap costs, NULL without GPUs. */
 void pl_power_cap(struct pl_place *p, double cap_w);
+double pl_power_cap_w(const struct pl_speed *s, const struct pl_place *p);
 double pl_speed_watts(const struct pl_speed *s, const struct pl_batch *b, struct pl_power_parts *ret);
 /* How far watts are from those of one workload on another card: a fifth at the median on systems left out of the table
  * (tools/distil_power.py prints it), hence ln of the 80 % interval. */

@@ -150,6 +150,13 @@ static void the_hardware_line_reads_what_people_write(void **state)
 	assert_int_equal(pl_machine_parse(a, lines[1].line, &m, &err), 0);
 	assert_true(m->devices[0].pcie_gen == 4 && m->devices[0].pcie_lanes == 8);
 	assert_true(fabs(m->ram_bytes_per_s - 89.6e9) < 1e6); /* 5600 MT/s × 8 bytes × 2 channels */
+	assert_int_equal(pl_machine_parse(a, "rtx4090, disk sata, ram 64GiB", &m, &err), 0);
+	assert_true(fabs(m->disk_bytes_per_s - 0.55e9) < 1); /* data/links.csv, sata3-ssd */
+	assert_int_equal(pl_machine_parse(a, "cpu, disk 3.2 GB/s", &m, &err), 0);
+	assert_true(fabs(m->disk_bytes_per_s - 3.2e9) < 1);
+	static const char *const no_disks[] = {"cpu, disk", "cpu, disk floppy", "cpu, disk -2GB/s", "cpu, disk nanGB/s", "cpu, disk 1e300GB/s", "cpu, disk 3"};
+	for (size_t i = 0; i < sizeof no_disks / sizeof *no_disks; i++)
+		assert_int_equal(pl_machine_parse(a, no_disks[i], &m, &(struct pl_err){0}), -PL_ERR_FORMAT);
 	pl_arena_free(a);
 }
 

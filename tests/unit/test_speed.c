@@ -240,6 +240,11 @@ static void watts_follow_what_cards_do(void **state)
 	assert_true(s.decode_power.memory_w > s.decode_power.arithmetic_w && s.prefill_power.arithmetic_w > s.prefill_power.memory_w);
 	assert_true(fabs(s.tokens_per_joule.median * s.decode_w.median / s.aggregate_tok_s.median - 1) < 1e-9);
 	assert_true(fabs(s.prefill_tokens_per_joule.median * s.prefill_w.median / s.prefill_tok_s.median - 1) < 1e-9);
+	/* a cap that the card has already counts unless another is asked for */
+	p->machine->devices[0].power_limit_w = 250;
+	assert_true(fabs(answer(a, p, 0, (struct pl_speed_question){0}).prefill_w.median / 250 - 1) < 1e-9);
+	assert_true(answer(a, p, 350, (struct pl_speed_question){0}).prefill_w.median > 300);
+	p->machine->devices[0].power_limit_w = 0;
 	struct pl_speed_answer capped = answer(a, p, 250, (struct pl_speed_question){0});
 	assert_true(fabs(sum_w(&capped.prefill_power) / 250 - 1) < 1e-9);
 	assert_true(capped.prefill_tokens_per_joule.median > s.prefill_tokens_per_joule.median);

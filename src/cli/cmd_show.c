@@ -211,10 +211,11 @@ struct rows {
 	json_t *list; /* NULL: print lines */
 };
 
-static void row(struct rows *r, const char *id, const char *what)
+/* key: what the second column is, in JSON. */
+static void row(struct rows *r, const char *id, const char *key, const char *what)
 {
 	if (r->list)
-		(void)json_array_append_new(r->list, json_pack("{s:s,s:s}", "id", id, "name", what));
+		(void)json_array_append_new(r->list, *what ? json_pack("{s:s,s:s}", "id", id, key, what) : json_pack("{s:s}", "id", id));
 	else
 		(void)fprintf(r->cli->out, *what ? "%-40s %s\n" : "%s\n", id, what);
 }
@@ -227,7 +228,7 @@ static void list_gpus(struct rows *r)
 		char text[160], size[PL_FMT_MAX], speed[PL_FMT_MAX];
 		(void)snprintf(text, sizeof text, "%-44.80s %9s  %s", g[i].name, pl_fmt_bytes(size, g[i].mem_bytes),
 		               pl_fmt_bandwidth(speed, g[i].mem_bytes_per_s));
-		row(r, g[i].id, r->list ? g[i].name : text);
+		row(r, g[i].id, "name", r->list ? g[i].name : text);
 	}
 }
 
@@ -236,25 +237,25 @@ static void list_others(struct rows *r, const char *kind)
 	uint32_t n;
 	if (!strcmp(kind, "node"))
 		for (const struct pl_node *p = pl_catalog_nodes(&n), *e = p + n; p < e; p++)
-			row(r, p->id, p->name);
+			row(r, p->id, "name", p->name);
 	else if (!strcmp(kind, "cloud"))
 		for (const struct pl_cloud *p = pl_catalog_clouds(&n), *e = p + n; p < e; p++)
-			row(r, p->id, p->gpu_id);
+			row(r, p->id, "gpu_id", p->gpu_id);
 	else if (!strcmp(kind, "host"))
 		for (const struct pl_host_platform *p = pl_catalog_hosts(&n), *e = p + n; p < e; p++)
-			row(r, p->id, p->platform);
+			row(r, p->id, "name", p->platform);
 	else if (!strcmp(kind, "link"))
 		for (const struct pl_link *p = pl_catalog_links(&n), *e = p + n; p < e; p++)
-			row(r, p->id, p->name);
+			row(r, p->id, "name", p->name);
 	else if (!strcmp(kind, "model"))
 		for (const struct pl_model_row *p = pl_catalog_models(&n), *e = p + n; p < e; p++)
-			row(r, p->id, p->license);
+			row(r, p->id, "license", p->license);
 	else if (!strcmp(kind, "engine"))
 		for (const struct pl_engine *const *e = pl_engines(); *e; e++)
-			row(r, (*e)->id, (*e)->version);
+			row(r, (*e)->id, "version", (*e)->version);
 	else if (!strcmp(kind, "quant"))
 		for (const char *const *q = pl_quant_names(); *q; q++)
-			row(r, *q, "");
+			row(r, *q, "name", "");
 }
 
 /* Precisions are facts about (architecture, format) pairs: a name filters them. */
@@ -268,7 +269,7 @@ static int show_precisions(const struct pl_cli *cli, const char *name, struct pl
 		if (name && !strcasestr(p[i].arch, name) && !strcasestr(p[i].item, name) && !strcasestr(p[i].capability, name))
 			continue;
 		(void)snprintf(text, sizeof text, "%.60s: %.100s", p[i].item, p[i].value);
-		row(&r, *p[i].arch ? p[i].arch : p[i].record, text);
+		row(&r, *p[i].arch ? p[i].arch : p[i].record, "fact", text);
 		shown++;
 	}
 	if (!shown) {

@@ -403,9 +403,9 @@ static const char *describe(struct line *l)
 	const struct pl_machine *m = l->m;
 	const char *text = "";
 	if (m->node)
-		text = pl_arena_printf(l->a, "%u × %s: ", m->n_nodes, m->node->name);
+		text = pl_arena_printf(l->a, pl_tr("%u × %s: "), m->n_nodes, m->node->name);
 	else if (m->cloud)
-		text = pl_arena_printf(l->a, "%u × %s %s: ", m->n_nodes, m->cloud->provider, m->cloud->instance);
+		text = pl_arena_printf(l->a, pl_tr("%u × %s %s: "), m->n_nodes, m->cloud->provider, m->cloud->instance);
 	for (uint32_t i = 0; i < l->n_devices && text;) {
 		uint32_t n = 1;
 		while (i + n < l->n_devices && !strcmp(l->devices[i].name, l->devices[i + n].name))
@@ -416,12 +416,12 @@ static const char *describe(struct line *l)
 	if (text && !l->n_devices)
 		text = pl_arena_printf(l->a, "%s%s", text, pl_tr("no GPU"));
 	if (text && m->link && *m->link)
-		text = pl_arena_printf(l->a, "%s, %s", text, link_name(m->link));
+		text = pl_arena_printf(l->a, pl_tr("%s, %s"), text, link_name(m->link));
 	if (text && l->pcie_gen > 0)
-		text = l->pcie_lanes > 0 ? pl_arena_printf(l->a, "%s, PCIe %g x%g", text, l->pcie_gen, l->pcie_lanes)
-		                         : pl_arena_printf(l->a, "%s, PCIe %g", text, l->pcie_gen);
+		text = l->pcie_lanes > 0 ? pl_arena_printf(l->a, pl_tr("%s, PCIe %g x%g"), text, l->pcie_gen, l->pcie_lanes)
+		                         : pl_arena_printf(l->a, pl_tr("%s, PCIe %g"), text, l->pcie_gen);
 	if (text && m->cpu)
-		text = pl_arena_printf(l->a, "%s, %s", text, m->cpu);
+		text = pl_arena_printf(l->a, pl_tr("%s, %s"), text, m->cpu);
 	if (text && m->ram_bytes.known)
 		text = pl_arena_printf(l->a, pl_tr("%s, RAM %s"), text, pl_fmt_bytes(b, m->ram_bytes.value));
 	if (text && m->disk_bytes_per_s > 0)

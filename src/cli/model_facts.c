@@ -59,7 +59,7 @@ static void layers_line(FILE *out, const struct pl_model *m, const struct kinds 
 	             {k->recurrent, _("recurrent")}, {k->moe, _("with experts")},       {m->n_layers_mtp, _("for further tokens (MTP)")}};
 	for (size_t i = 0; i < sizeof parts / sizeof *parts && at < sizeof text; i++)
 		if (parts[i].n)
-			at += (size_t)snprintf(text + at, sizeof text - at, ", %u %s", parts[i].n, parts[i].what);
+			at += (size_t)snprintf(text + at, sizeof text - at, _(", %u %s"), parts[i].n, parts[i].what);
 	line(out, _("layers"), text);
 }
 

@@ -243,8 +243,10 @@ static int check_asked(const struct vl_job *j, uint32_t dp, struct pl_err *err)
 		return rc;
 	if (p->tensor_parallel && !divides(j, p->tensor_parallel, p->expert_parallel))
 		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel",
-		               "%u ranks cut a matrix of %s where its kernels cannot: widths must be whole multiples of %u%s", p->tensor_parallel,
-		               j->m->name, width_unit(j), pl_model_kinds(j->m).experts && !p->expert_parallel ? pl_tr(" (or deal whole experts: --expert-parallel)") : "");
+		               pl_model_kinds(j->m).experts && !p->expert_parallel
+		                   ? PL_N_("%u ranks cut a matrix of %s where its kernels cannot: widths must be whole multiples of %u (or deal whole experts: --expert-parallel)")
+		                   : PL_N_("%u ranks cut a matrix of %s where its kernels cannot: widths must be whole multiples of %u"),
+		               p->tensor_parallel, j->m->name, width_unit(j));
 	if (p->prefill_context_parallel > 1)
 		return pl_fail(err, PL_ERR_UNSUPPORTED, "--prefill-context-parallel-size", "vLLM's memory under it is not modelled");
 	if (p->decode_context_parallel > 1 && !splits_context(j, p->tensor_parallel))

@@ -2,7 +2,14 @@
 
 #include "plan/evaluate.h"
 
-/* "layers GPU 0: 0-31, GPU 1: 32-63, CPU: …", runs of layers in order. */
+static const char *join(struct pl_arena *a, const char *text, const char *more)
+{
+	if (!text || !more)
+		return NULL;
+	return *text ? pl_arena_printf(a, pl_tr("%s, %s"), text, more) : more;
+}
+
+/* "layers 0-31 on GPU 0, 32-62 on GPU 1, 63 on the CPU", runs of layers in order. */
 static const char *runs_of_layers(struct pl_arena *a, const struct pl_trial *t, const struct pl_layout *l)
 {
 	const char *text = "";
@@ -11,18 +18,12 @@ static const char *runs_of_layers(struct pl_arena *a, const struct pl_trial *t, 
 		uint32_t last = i;
 		while (last + 1 < n && l->layer_device[last + 1] == l->layer_device[i])
 			last++;
-		const char *place = l->layer_device[i] < 0 ? pl_tr("CPU") : pl_arena_printf(a, "GPU %d", l->layer_device[i]);
-		text = pl_arena_printf(a, "%s%s%s %u-%u", text, *text ? ", " : "", place, i, last);
+		const char *place = l->layer_device[i] < 0 ? pl_tr("the CPU") : pl_arena_printf(a, "GPU %d", l->layer_device[i]);
+		text = join(a, text, i == last ? pl_arena_printf(a, pl_tr("%u on %s"), i, place)
+		                               : pl_arena_printf(a, pl_tr("%u-%u on %s"), i, last, place));
 		i = last + 1;
 	}
-	return text ? pl_arena_printf(a, pl_tr("layers: %s"), text) : NULL;
-}
-
-static const char *join(struct pl_arena *a, const char *text, const char *more)
-{
-	if (!text || !more)
-		return NULL;
-	return *text ? pl_arena_printf(a, "%s, %s", text, more) : more;
+	return text ? pl_arena_printf(a, pl_tr("layers %s"), text) : NULL;
 }
 
 static const char *parallel(struct pl_arena *a, const struct pl_params *p)

@@ -101,7 +101,7 @@ static void check_ascend(struct pl_doctor_job *j)
 		pl_find(j, "ascend.driver", NULL, PL_FINDING_FAULT, pl_say(j, "an Ascend device, and npu-smi does not answer"),
 		        pl_say(j, "CANN computes through its driver"), pl_say(j, "install the Ascend driver and firmware (CANN), then: npu-smi info"));
 	else
-		pl_find(j, "ascend.driver", NULL, PL_FINDING_OK, pl_say(j, "Ascend: npu-smi answers%s", strstr(info, "910") ? " (910)" : ""), NULL, NULL);
+		pl_find(j, "ascend.driver", NULL, PL_FINDING_OK, pl_say(j, strstr(info, "910") ? "Ascend 910: npu-smi answers" : "Ascend: npu-smi answers"), NULL, NULL);
 }
 
 void pl_doctor_others(struct pl_doctor_job *j)

@@ -67,7 +67,8 @@ static void check_capability(struct card *c)
 	      : v >= 8   ? pl_say(j, "BF16, FlashAttention and Marlin run natively; FP8 and FP4 weights are computed in 16 bit")
 	      : v >= 7.5 ? pl_say(j, "FP16 and Marlin; no BF16, no FlashAttention 2: FP8 and FP4 weights are computed in 16 bit")
 	      : v >= 7   ? pl_say(j, "FP16 tensor cores only: no BF16, no Marlin, no FlashAttention 2")
-	                 : pl_say(j, "no tensor cores: computing is bound by FP32%s", v == 6.1 ? pl_tr(", or INT8 through dp4a") : "");
+	      : v == 6.1 ? pl_say(j, "no tensor cores: computing is bound by FP32, or INT8 through dp4a")
+	                 : pl_say(j, "no tensor cores: computing is bound by FP32");
 	pl_find(j, "nvidia.capability", c->subject, PL_FINDING_INFO, pl_say(j, "compute capability %s", c->capability), has, NULL);
 	if (j->req->plan && j->req->plan->argv.n_words == 0)
 		return;
@@ -176,14 +177,15 @@ static void check_users(struct card *c)
 		unsigned pid;
 		if (sscanf(at, "%63s %llu %u", name, &bytes, &pid) != 3)
 			continue;
-		who = pl_arena_printf(j->a, "%s%s%s %.0f MiB", who, *who ? ", " : "", name, (double)bytes / MIB);
+		who = pl_arena_printf(j->a, *who ? pl_tr("%s, %s %.0f MiB") : "%s%s %.0f MiB", who, name, (double)bytes / MIB);
 		if ((double)bytes > 256 * MIB && !is_desktop(name))
 			kill = pl_arena_printf(j->a, "%s %u", kill ? kill : "", pid);
 	}
 	if (!(used > 300 * MIB)) /* the driver alone takes less */
 		return;
 	pl_find(j, "nvidia.memory_used", c->subject, used > 0.1 * c->total_bytes ? PL_FINDING_WARNING : PL_FINDING_INFO,
-	        pl_say(j, "%.0f MiB of %.0f MiB are taken%s%s", used / MIB, c->total_bytes / MIB, who && *who ? pl_tr(" by ") : "", who ? who : ""),
+	        who && *who ? pl_say(j, "%.0f MiB of %.0f MiB are taken by %s", used / MIB, c->total_bytes / MIB, who)
+	                    : pl_say(j, "%.0f MiB of %.0f MiB are taken", used / MIB, c->total_bytes / MIB),
 	        NULL, kill && *kill ? pl_say(j, "if they may end: kill%s", kill) : NULL);
 }
 

@@ -53,9 +53,9 @@ static void check_python(struct pl_doctor_job *j)
 	static const char *const argv[] = {"python3", "-c", script, NULL};
 	const char *list = pl_facts_run(j->f, j->a, "python-packages", argv, LIMIT_S), *engine = pl_doctor_engine(j);
 	if (list && *list) {
-		char *line = pl_arena_strdup(j->a, list);
-		for (char *p = line; p && *p; p++)
-			*p = *p == '\n' ? ',' : *p;
+		const char *line = "";
+		for (const char *at = list; *at && line; at += strcspn(at, "\n"), at += *at == '\n')
+			line = pl_arena_printf(j->a, *line ? pl_tr("%s, %.*s") : "%s%.*s", line, (int)strcspn(at, "\n"), at);
 		pl_find(j, "python.packages", NULL, PL_FINDING_INFO, pl_say(j, "Python has %s", line ? line : ""), NULL, NULL);
 	}
 	bool wants = !strcmp(engine, "vllm") || !strcmp(engine, "sglang");

@@ -42,28 +42,29 @@ static void drop_integrated(struct pl_probe *p)
 	p->n_devices = kept;
 }
 
+static const char *join(struct pl_probe *p, const char *text, const char *more)
+{
+	return *text && more ? pl_arena_printf(p->a, pl_tr("%s, %s"), text, more) : more;
+}
+
 static const char *describe(struct pl_probe *p)
 {
 	const struct pl_machine *m = p->machine;
 	char b[PL_FMT_MAX], f[PL_FMT_MAX];
-	const char *text = pl_tr("this machine: ");
+	const char *text = p->n_devices ? "" : pl_tr("no GPU");
 	for (uint32_t i = 0; i < p->n_devices && text;) {
 		uint32_t n = 1;
 		while (i + n < p->n_devices && !strcmp(p->devices[i].name, p->devices[i + n].name))
 			n++;
-		text = pl_arena_printf(p->a, "%s%u × %s, ", text, n, p->devices[i].name);
+		text = join(p, text, pl_arena_printf(p->a, "%u × %s", n, p->devices[i].name));
 		i += n;
 	}
-	if (text && !p->n_devices)
-		text = pl_arena_printf(p->a, pl_tr("%sno GPU, "), text);
-	if (text && m->cpu && m->cpu_cores)
-		text = pl_arena_printf(p->a, pl_tr("%s%s (%u cores), "), text, m->cpu, m->cpu_cores);
-	else if (text && m->cpu)
-		text = pl_arena_printf(p->a, "%s%s, ", text, m->cpu);
+	if (text && m->cpu)
+		text = join(p, text, m->cpu_cores ? pl_arena_printf(p->a, pl_tr("%s (%u cores)"), m->cpu, m->cpu_cores) : m->cpu);
 	if (text && m->ram_bytes.known)
-		text = pl_arena_printf(p->a, pl_tr("%sRAM %s, %s free"), text, pl_fmt_bytes(b, m->ram_bytes.value),
-		                       pl_fmt_bytes(f, m->ram_free_bytes.value));
-	return text;
+		text = join(p, text, pl_arena_printf(p->a, pl_tr("RAM %s, %s free"), pl_fmt_bytes(b, m->ram_bytes.value),
+		                                     pl_fmt_bytes(f, m->ram_free_bytes.value)));
+	return text ? pl_arena_printf(p->a, pl_tr("this machine: %s"), text) : NULL;
 }
 
 int pl_probe_machine(struct pl_arena *a, const struct pl_probe_options *options, const struct pl_machine **ret_machine,

@@ -49,8 +49,8 @@ static void subjects(FILE *out, const struct pl_finding *f)
 	(void)fputs(f->subject, out);
 	for (const struct pl_finding *g = f->next; g; g = g->next)
 		if (alike(f, g))
-			(void)fprintf(out, ", %s", g->subject);
-	(void)fputs(": ", out);
+			(void)fprintf(out, pl_tr(", %s"), g->subject);
+	(void)fputs(pl_tr(": "), out);
 }
 
 void pl_report_doctor_text(FILE *out, const struct pl_machine *hw, const struct pl_finding *first, const struct pl_style *style)

@@ -59,8 +59,8 @@ int pl_hub_pick(struct pl_arena *a, const char *repo, const char *tag, const cha
 	if (!json_is_array(list))
 		rc = pl_fail(err, PL_ERR_FORMAT, repo, "the listing of the repository is not understood");
 	else if (!path)
-		rc = pl_fail(err, PL_ERR_UNKNOWN_NAME, repo, "the repository holds no GGUF file%s%s", tag ? pl_tr(" of the precision ") : "",
-		             tag ? tag : "");
+		rc = tag ? pl_fail(err, PL_ERR_UNKNOWN_NAME, repo, "the repository holds no GGUF file of the precision %s", tag)
+		         : pl_fail(err, PL_ERR_UNKNOWN_NAME, repo, "the repository holds no GGUF file");
 	else if (!(*ret_path = pl_arena_strdup(a, path)))
 		rc = pl_fail(err, PL_ERR_NOMEM, repo, "out of memory");
 	json_decref(list);

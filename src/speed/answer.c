@@ -153,7 +153,7 @@ int pl_speed_answer(struct pl_arena *a, const struct pl_speed *s, const struct p
 	answer_power(a, s, q, prompt, n, ret);
 	pl_speed_load(s, &s->setup, &ret->load);
 	const char *decode = pl_speed_reason(a, s, &ret->decode, false), *first = pl_speed_reason(a, s, &ret->prefill, true);
-	ret->reason = pl_arena_printf(a, "%s; %s", decode, first);
+	ret->reason = pl_arena_printf(a, pl_tr("%s; %s"), decode, first);
 	if (pl_arena_failed(a))
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while planning");
 	return 0;

@@ -143,7 +143,8 @@ static const struct pl_constants *with_served(struct pl_arena *a, const struct p
 	c->n_effects = n;
 	for (int t = 0; t < PL_SERVED_METRICS; t++)
 		for (int k = 0; k <= PL_KIN_NONE; k++)
-			c->spread[PL_CLASS_SERVED_TPOT + t][k] = served->n ? served->fit.spread[t] : shipped->spread[PL_CLASS_SERVED_TPOT + t][k];
+			c->spread[PL_CLASS_SERVED_TPOT + t][k] = served->n && served->fit.fitted[t].n ? served->fit.spread[t][k]
+			                                                                   : shipped->spread[PL_CLASS_SERVED_TPOT + t][k];
 	return c;
 }
 

@@ -10,20 +10,24 @@
 #include "measure/validator.h"
 
 /* Scatter that no constant explains: releases, flags that no column tells; first tokens also see the clients' own timing. */
-static const double noise_ln[PL_SERVED_METRICS] = {0.12, 0.25};
-static const double weight_of[PL_SERVED_METRICS] = {1, 0.35};
+static const double noise_ln[PL_SERVED_METRICS] = {0.12, 0.25, 0.2};
+static const double weight_of[PL_SERVED_METRICS] = {1, 0.35, 0.5};
 static const double bump_ln = 0.02;
 enum { STEPS = 5, SOLVES = 8, FIT_ROUNDS = 4 };
 
+/* Tables of rates come from many hands: they do not move what times have told. Stacks of which rates alone are known (other
+ * makers' cards) get constants of their own against the measured kernels they borrow. */
 static const struct {
 	enum pl_family family;
-	bool by_stack;
+	bool by_stack, rates_alone;
 	double sd;
 } wanted[] = {
-    {PL_F_KERNEL, false, 0.15},           {PL_F_EXPERT_KERNEL, false, 0.2},    {PL_F_ATTN_KERNEL, false, 0.2},
-    {PL_F_PROMPT_ATTN_KERNEL, false, 0.3}, {PL_F_REDUCE_KERNEL, false, 0.3},   {PL_F_GRAPH_OP_S, false, 0.4},
-    {PL_F_SERVED_SEQ_S, true, 0.7},       {PL_F_SERVED_REQUEST_S, true, 0.7},  {PL_F_PROMPT_LAYER_S, true, 0.7},
-    {PL_F_SERVED_INGEST_S, true, 0.7},
+    {PL_F_KERNEL, false, false, 0.15},           {PL_F_EXPERT_KERNEL, false, false, 0.2},    {PL_F_ATTN_KERNEL, false, false, 0.2},
+    {PL_F_PROMPT_ATTN_KERNEL, false, false, 0.3}, {PL_F_REDUCE_KERNEL, false, false, 0.3},   {PL_F_GRAPH_OP_S, false, false, 0.4},
+    {PL_F_SERVED_SEQ_S, true, false, 0.7},       {PL_F_SERVED_REQUEST_S, true, false, 0.7},  {PL_F_PROMPT_LAYER_S, true, false, 0.7},
+    {PL_F_SERVED_INGEST_S, true, false, 0.7},
+    {PL_F_KERNEL, true, true, 0.3},          {PL_F_EXPERT_KERNEL, true, true, 0.3},  {PL_F_ATTN_KERNEL, true, true, 0.3},
+    {PL_F_REDUCE_KERNEL, true, true, 0.3},
 };
 
 struct row {
@@ -43,6 +47,9 @@ struct job {
 	double sd[PL_SERVED_MAX], base[PL_SERVED_MAX];
 	double *ln[PL_SERVED_METRICS]; /* measured over predicted of the group left out, by row */
 	double *scratch;
+	struct {
+		uint32_t times, rates; /* rows that have them */
+	} stacks[PL_STACK_COUNT];
 };
 
 /* ---- constants ------------------------------------------------------------------------------------------------------ */
@@ -60,14 +67,11 @@ static void want(struct job *j, uint32_t key, double sd)
 
 static void choose_constants(struct job *j)
 {
-	bool stacks[PL_STACK_COUNT] = {false};
-	for (uint32_t i = 0; i < j->n; i++)
-		stacks[j->rows[i].c->speed->places[0].context.stack] = true;
 	for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
 		if (!wanted[i].by_stack)
 			want(j, pl_effect_key(wanted[i].family, PL_SCOPE_BASE, 0, 0), wanted[i].sd);
 		for (uint32_t s = 1; s < PL_STACK_COUNT && wanted[i].by_stack && j->n_p < PL_SERVED_MAX; s++)
-			if (stacks[s])
+			if (j->stacks[s].rates + j->stacks[s].times && (!wanted[i].rates_alone || !j->stacks[s].times))
 				want(j, pl_effect_key(wanted[i].family, PL_SCOPE_STACK, s, 0), wanted[i].sd);
 	}
 }
@@ -79,6 +83,16 @@ static void make_constants(const struct job *j, const double *p, struct pl_effec
 	*ret = (struct pl_constants){.effects = effects, .n_effects = j->n_p};
 }
 
+static enum pl_stack stack_of(const struct row *r)
+{
+	return r->c->speed->places[0].context.stack;
+}
+
+static bool only_rate(const struct row *r)
+{
+	return isnan(r->y[0]) && isnan(r->y[1]);
+}
+
 /* ---- playing ---------------------------------------------------------------------------------------------------------- */
 
 static void play(const struct row *r, const struct pl_constants *c, double rounds, double ret[PL_SERVED_METRICS])
@@ -87,15 +101,34 @@ static void play(const struct row *r, const struct pl_constants *c, double round
 	struct pl_serve_load load = r->c->load;
 	struct pl_served out;
 	struct pl_err err = {0};
-	ret[0] = ret[1] = NAN;
+	ret[0] = ret[1] = ret[2] = NAN;
 	pl_speed_bind(r->c->speed, c);
 	if (rounds > 0 && rounds < load.rounds)
 		load.rounds = rounds;
 	if (a && !pl_serve_closed_loop(a, r->c->speed, &r->c->policy, &load, &out, &err)) {
 		ret[0] = log(out.tpot_s.median);
 		ret[1] = log(out.ttft_s.median);
+		ret[2] = log(out.output_tok_s.median);
 	}
 	pl_arena_free(a);
+}
+
+/* Of a rate by its closed form: what is wanted is a slope, and thousands of requests take long to play. */
+static void slope_form(const struct row *r, const struct pl_constants *c, double ret[PL_SERVED_METRICS])
+{
+	struct pl_served out;
+	pl_speed_bind(r->c->speed, c);
+	pl_serve_steady(r->c->speed, &r->c->policy, &r->c->load, &out);
+	ret[0] = ret[1] = NAN;
+	ret[2] = log(out.output_tok_s.median);
+}
+
+static void at_bump(const struct row *r, const struct pl_constants *c, double ret[PL_SERVED_METRICS])
+{
+	if (only_rate(r))
+		slope_form(r, c, ret);
+	else
+		play(r, c, FIT_ROUNDS, ret);
 }
 
 static void derive(struct job *j)
@@ -106,19 +139,19 @@ static void derive(struct job *j)
 	memcpy(p, j->base, sizeof p);
 	for (uint32_t i = 0; i < j->n; i++) {
 		struct row *r = &j->rows[i];
-		enum pl_stack stack = r->c->speed->places[0].context.stack;
+		enum pl_stack stack = stack_of(r);
 		make_constants(j, p, effects, &c);
 		play(r, &c, 0, r->at);
-		play(r, &c, FIT_ROUNDS, low);
+		at_bump(r, &c, low);
 		for (uint32_t k = 0; k < j->n_p; k++) {
 			uint32_t scope = j->keys[k] >> 22 & 15, of = j->keys[k] >> 14 & 255;
 			for (int m = 0; m < PL_SERVED_METRICS; m++)
 				r->slope[m][k] = 0;
-			if (scope == PL_SCOPE_STACK && of != stack)
+			if (scope == PL_SCOPE_STACK ? of != stack : only_rate(r))
 				continue;
 			p[k] += bump_ln;
 			make_constants(j, p, effects, &c);
-			play(r, &c, FIT_ROUNDS, high);
+			at_bump(r, &c, high);
 			p[k] -= bump_ln;
 			for (int m = 0; m < PL_SERVED_METRICS; m++)
 				r->slope[m][k] = isfinite(high[m]) && isfinite(low[m]) ? (high[m] - low[m]) / bump_ln : 0;
@@ -214,7 +247,7 @@ static uint32_t group_rows(struct job *j)
 		count[kind[i]]++;
 	}
 	for (uint32_t i = 0; i < j->n && count && kind; i++)
-		j->rows[i].w = 10 / sqrt((double)count[kind[i]]);
+		j->rows[i].w = only_rate(&j->rows[i]) && j->stacks[stack_of(&j->rows[i])].times ? 0 : 10 / sqrt((double)count[kind[i]]);
 	return devices.n;
 }
 
@@ -231,12 +264,16 @@ static struct pl_served_errors errors_of(struct job *j, int metric)
 	return e;
 }
 
-static struct pl_spread spread_of(struct job *j, int metric)
+/* Of rates: by how near the measured kernels are, where there are rows enough. kin −1: all. */
+static struct pl_spread spread_of(struct job *j, int metric, int kin)
 {
+	enum { ENOUGH = 30 };
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < j->n; i++)
-		if (isfinite(j->ln[metric][i]))
+		if (isfinite(j->ln[metric][i]) && (kin < 0 || metric < 2 || (int)pl_speed_kernels(j->rows[i].c->speed) == kin))
 			j->scratch[n++] = j->ln[metric][i];
+	if (kin >= 0 && n < ENOUGH)
+		return spread_of(j, metric, -1);
 	return n ? (struct pl_spread){pl_quantile(j->scratch, n, 0.1), pl_quantile(j->scratch, n, 0.9)} : (struct pl_spread){-0.47, 0.47};
 }
 
@@ -263,9 +300,8 @@ static void hold_out(struct job *j, enum pl_served_group by, struct pl_served_fi
 	}
 	for (int t = 0; t < PL_SERVED_METRICS; t++) {
 		ret->left_out[by][t] = errors_of(j, t);
-		struct pl_spread s = spread_of(j, t), *have = &ret->spread[t];
-		have->low_ln = fmin(have->low_ln, s.low_ln);
-		have->high_ln = fmax(have->high_ln, s.high_ln);
+		for (int k = 0; k <= PL_KIN_NONE; k++)
+			ret->spread[t][k] = spread_of(j, t, k);
 	}
 }
 
@@ -293,10 +329,12 @@ static int fit_all(struct job *j, struct pl_served_case *cases, struct pl_served
 	j->scratch = PL_NEW_N(a, double, (uint64_t)n + 1);
 	for (int t = 0; t < PL_SERVED_METRICS; t++)
 		j->ln[t] = PL_NEW_N(a, double, (uint64_t)n + 1);
-	if (!j->rows || !j->scratch || !j->ln[0] || !j->ln[1])
+	if (pl_arena_failed(a))
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting");
 	for (uint32_t i = 0; i < n; i++)
-		j->rows[i] = (struct row){.c = &cases[i], .y = {log(cases[i].tpot_s), log(cases[i].ttft_s)}};
+		j->rows[i] = (struct row){.c = &cases[i], .y = {log(cases[i].tpot_s), log(cases[i].ttft_s), log(cases[i].output_tok_s)}};
+	for (uint32_t i = 0; i < n; i++)
+		*(only_rate(&j->rows[i]) ? &j->stacks[stack_of(&j->rows[i])].rates : &j->stacks[stack_of(&j->rows[i])].times) += 1;
 	ret->n_devices = group_rows(j);
 	choose_constants(j);
 	for (int step = 0; step < STEPS; step++) {
@@ -316,7 +354,6 @@ int pl_fit_served(struct pl_arena *a, struct pl_served_case *cases, uint32_t n, 
 		return rc;
 	hold_out(&j, PL_SERVED_BY_DEVICE, ret);
 	hold_out(&j, PL_SERVED_BY_MODEL, ret);
-	ret->spread[0] = ret->spread[1] = (struct pl_spread){0, 0};
 	hold_out(&j, PL_SERVED_BY_PAIR, ret); /* the interval: a card or a model not seen together */
 	return pl_arena_failed(a) ? pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting") : 0;
 }
@@ -336,8 +373,10 @@ int pl_served_hold_out(struct pl_validator *v, enum pl_served_group by, struct p
 	hold_out(&j, by, &fit);
 	for (uint32_t i = 0; i < j.n; i++) {
 		struct pl_held_served *h = &v->held_served[cases[i].row];
+		enum pl_kinship k = pl_speed_kernels(cases[i].speed);
 		*h = (struct pl_held_served){exp(j.rows[i].y[0] - j.ln[0][i]), exp(j.rows[i].y[1] - j.ln[1][i]),
-		                             fit.spread[0].low_ln, fit.spread[0].high_ln, fit.spread[1].low_ln, fit.spread[1].high_ln, true};
+		                             fit.spread[0][k].low_ln, fit.spread[0][k].high_ln, fit.spread[1][k].low_ln, fit.spread[1][k].high_ln, true,
+		                             exp(j.rows[i].y[2] - j.ln[2][i]), fit.spread[2][k].low_ln, fit.spread[2][k].high_ln};
 	}
 	return 0;
 }

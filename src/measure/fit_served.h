@@ -8,7 +8,7 @@
 
 #include "measure/served_case.h"
 
-enum { PL_SERVED_METRICS = 2, PL_SERVED_MAX = 40 }; /* TPOT, TTFT; constants */
+enum { PL_SERVED_METRICS = 3, PL_SERVED_MAX = 48 }; /* TPOT, TTFT, output tokens a second; constants */
 
 enum pl_served_group { PL_SERVED_BY_DEVICE = 0, PL_SERVED_BY_MODEL, PL_SERVED_BY_PAIR /* a model on a device */ };
 
@@ -21,7 +21,7 @@ struct pl_served_fit {
 	struct pl_effect effects[PL_SERVED_MAX]; /* sorted by key */
 	uint32_t n_effects, n_devices;
 	struct pl_served_errors fitted[PL_SERVED_METRICS], left_out[3][PL_SERVED_METRICS]; /* by enum pl_served_group */
-	struct pl_spread spread[PL_SERVED_METRICS]; /* of the models left out and the pairs left out, the wider */
+	struct pl_spread spread[PL_SERVED_METRICS][PL_KIN_NONE + 1]; /* of the pairs left out; of rates by pl_speed_kernels */
 };
 
 /* Before the rows of v are predicted: fits without each group; v->held_served then holds what such a fit predicts. */

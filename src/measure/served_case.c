@@ -242,7 +242,8 @@ bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_se
 		tokens = cache_tokens(r, e, m, hw, p);
 	}
 	l->kv_cache_tokens = (struct pl_opt_u64){(uint64_t)tokens, tokens >= 1};
-	struct pl_speed_setup setup = {.model = m, .machine = hw, .engine = e, .params = p, .layout = l, .backend = PL_BACKEND_AUTO};
+	struct pl_speed_setup setup = {.model = m, .machine = hw, .engine = e, .params = p, .layout = l, .constants = r->v->constants,
+	                                .backend = PL_BACKEND_AUTO};
 	const struct pl_speed *s = NULL;
 	if (pl_speed_compile(a, &setup, &s, &err)) {
 		pl_vrow_fault(r, &err);

@@ -48,6 +48,9 @@ bool pl_served_compile(struct pl_arena *a, struct pl_vrow *r, const struct pl_se
 /* The cases of an open table that are neither flagged nor unmapped, for a fit; none where its kind is not served runs. */
 int pl_served_cases(struct pl_validator *v, struct pl_served_case **ret_cases, uint32_t *ret_n, struct pl_err *err) PL_MUST_CHECK;
 
+/* The same of the kind pl_kind_serving_perf. */
+int pl_served_rate_cases(struct pl_validator *v, struct pl_served_case **ret_cases, uint32_t *ret_n, struct pl_err *err) PL_MUST_CHECK;
+
 extern const struct pl_table_kind pl_kind_silicon_sample, pl_kind_serving_perf;
 
 #endif

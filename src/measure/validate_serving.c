@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "measure/served_case.h"
+#include "measure/validator.h"
 
 static const char *const columns[] = {
     "id", "engine", "version", "model", "dtype_or_quant", "gpu", "n_gpu", "tp", "pp", "dp", "ep", "isl", "osl", "concurrency_or_rate",
@@ -22,6 +23,13 @@ struct run {
 	double clients, rate; /* 0: as many as there is room for */
 	double limit_s;       /* WITHIN_LIMIT: of the mean time between tokens */
 	struct pl_prediction *output, *total, *ttft, *tpot;
+};
+
+/* Kept while cases are collected for a fit. */
+struct collection {
+	struct pl_arena *a;
+	struct pl_served_case *cases;
+	uint32_t n;
 };
 
 /* ---- what the row says --------------------------------------------------------------------------------------------- */
@@ -275,15 +283,48 @@ static void flag_too_fast(struct run *x, const struct pl_served_case *c, double 
 	pl_vrow_flag(x->r, x->ttft, "%.3g ms a token is less than half of what reading the weights takes (%.3g ms)", x->tpot->measured, least_ms);
 }
 
+/* Clients, requests and rounds as the row's load means them for these constants. */
+static struct pl_serve_load load_of(const struct run *x, const struct pl_served_case *c)
+{
+	struct pl_serve_load load = x->ask.load;
+	bool kept = x->how == AT_RATE || x->how == WITHIN_LIMIT;
+	load.concurrency = kept ? clients_that_keep(x, c) : x->clients > 0 ? x->clients : room(x, c);
+	if (x->how == AT_RATE)
+		load.requests = 0;
+	return load;
+}
+
+/* For a fit: rates of loads that do not depend on what is fitted. */
+static void collect(struct run *x, struct pl_served_case *c)
+{
+	struct collection *into = x->r->v->kind_data;
+	if (x->how == AT_RATE || x->how == WITHIN_LIMIT || !x->output || x->output->status == PL_FLAGGED || !into->cases)
+		return;
+	c->load = load_of(x, c);
+	if (x->tpot && x->how == AT_CONCURRENCY)
+		flag_too_fast(x, c, c->load.concurrency);
+	c->output_tok_s = x->output->measured;
+	if (x->output->status != PL_FLAGGED && !isnan(c->output_tok_s))
+		into->cases[into->n++] = *c;
+}
+
+static bool held(struct run *x)
+{
+	const struct pl_held_served *h = x->r->v->held_served ? &x->r->v->held_served[x->r->index] : NULL;
+	if (!h || !h->known)
+		return false;
+	pl_vrow_predict(x->output, h->output_tok_s, h->output_tok_s * exp(h->rate_low_ln), h->output_tok_s * exp(h->rate_high_ln));
+	pl_vrow_reason(x->r, "only the rate is fitted");
+	return true;
+}
+
 static void predict(struct run *x, struct pl_served_case *c)
 {
 	struct pl_served out;
 	struct pl_err err = {0};
-	struct pl_serve_load load = x->ask.load;
-	double most = room(x, c);
-	load.concurrency = x->how == AT_RATE || x->how == WITHIN_LIMIT ? clients_that_keep(x, c) : x->clients > 0 ? x->clients : most;
-	if (x->how == AT_RATE)
-		load.requests = 0;
+	struct pl_serve_load load = load_of(x, c);
+	if (held(x))
+		return;
 	if (x->how != ALL_AT_ONCE && (!x->tpot || x->tpot->status == PL_UNMAPPED))
 		flag_too_fast(x, c, load.concurrency);
 	if (pl_serve_closed_loop(x->r->a, c->speed, &c->policy, &load, &out, &err)) {
@@ -329,8 +370,31 @@ static void map(struct pl_vrow *r)
 		return;
 	x.ask.load.concurrency = x.how == ALL_AT_ONCE || !(x.clients > 0) ? 1024 : x.clients;
 	class_of(&x);
-	if (pl_served_compile(r->a, r, &x.ask, &c))
+	struct collection *into = r->v->kind_data;
+	if (!pl_served_compile(into ? into->a : r->a, r, &x.ask, &c))
+		return;
+	if (into)
+		collect(&x, &c);
+	else
 		predict(&x, &c);
+}
+
+int pl_served_rate_cases(struct pl_validator *v, struct pl_served_case **ret_cases, uint32_t *ret_n, struct pl_err *err)
+{
+	struct collection into = {.a = v->a, .cases = PL_NEW_N(v->a, struct pl_served_case, (uint64_t)v->table->n_rows + 1)};
+	for (uint32_t i = 0; i < v->table->n_rows && into.cases; i++) {
+		struct pl_vrow r = {.a = pl_arena_new(0), .v = v, .index = i, .row = &v->table->rows[i]};
+		v->kind_data = &into;
+		if (r.a && r.row->n_cells == v->table->n_columns && !r.row->has_nul)
+			map(&r);
+		pl_arena_free(r.a);
+	}
+	v->kind_data = NULL;
+	if (pl_arena_failed(v->a))
+		return pl_fail(err, PL_ERR_NOMEM, v->table->name, "out of memory while reading the table");
+	*ret_cases = into.cases;
+	*ret_n = into.n;
+	return 0;
 }
 
 const struct pl_table_kind pl_kind_serving_perf = {.name = "serving_perf", .columns = columns, .map = map};

@@ -360,6 +360,8 @@ static void map(struct pl_vrow *r)
 int pl_served_cases(struct pl_validator *v, struct pl_served_case **ret_cases, uint32_t *ret_n, struct pl_err *err)
 {
 	*ret_n = 0;
+	if (v->kind == &pl_kind_serving_perf)
+		return pl_served_rate_cases(v, ret_cases, ret_n, err);
 	if (v->kind != &pl_kind_silicon_sample)
 		return 0;
 	struct silicon *x = NULL;

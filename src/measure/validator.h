@@ -20,11 +20,12 @@ struct pl_held_out {
 	bool known;
 };
 
-/* TPOT and TTFT that a fit without the row's group predicts, and how wide it thinks its interval is. */
+/* TPOT, TTFT and rate that a fit without the row's group predicts, and how wide it thinks its interval is. */
 struct pl_held_served {
 	double tpot_s, ttft_s;
 	double tpot_low_ln, tpot_high_ln, ttft_low_ln, ttft_high_ln;
 	bool known;
+	double output_tok_s, rate_low_ln, rate_high_ln;
 };
 
 struct pl_validator {

@@ -366,21 +366,30 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-struct pl_estimate pl_serve_within(const struct pl_speed *s, enum pl_answer_class c, double median, bool rate)
+static struct pl_spread as_times(struct pl_spread rates)
 {
-	struct pl_spread w = s->constants->spread[c][s->kinship];
-	/* Served runs were measured on cards with curves of their kernels; elsewhere the interval is that of plain speeds. */
-	if (!s->kernels_system) {
-		bool prompts = c == PL_CLASS_SERVED_TTFT, several = s->n_places > 1 || s->places[0].n > 1, host = false;
-		for (uint32_t i = 0; i < s->n_places; i++)
-			host = host || s->places[i].first == PL_SPEED_HOST;
-		enum pl_answer_class plain = host ? PL_CLASS_OFFLOAD_DECODE : several ? PL_CLASS_MULTI_DECODE : PL_CLASS_DECODE;
-		struct pl_spread rates = s->constants->spread[plain + (prompts ? 1 : 0)][s->kinship];
-		w = (struct pl_spread){-rates.high_ln, -rates.low_ln}; /* those are of rates, these of times */
-	}
-	/* spread: ln of measured over predicted */
-	return rate ? (struct pl_estimate){median, median * exp(-w.high_ln), median * exp(-w.low_ln)}
-	            : (struct pl_estimate){median, median * exp(w.low_ln), median * exp(w.high_ln)};
+	return (struct pl_spread){-rates.high_ln, -rates.low_ln};
+}
+
+/* Times of served runs were measured on cards with curves of their kernels; elsewhere the interval is that of plain speeds,
+ * under another maker's curves that of rates. */
+static struct pl_spread plain_times(const struct pl_speed *s, bool prompts)
+{
+	bool several = s->n_places > 1 || s->places[0].n > 1, host = false;
+	for (uint32_t i = 0; i < s->n_places; i++)
+		host = host || s->places[i].first == PL_SPEED_HOST;
+	enum pl_answer_class plain = host ? PL_CLASS_OFFLOAD_DECODE : several ? PL_CLASS_MULTI_DECODE : PL_CLASS_DECODE;
+	return as_times(s->constants->spread[plain + (prompts ? 1 : 0)][s->kinship]);
+}
+
+struct pl_estimate pl_serve_within(const struct pl_speed *s, enum pl_answer_class c, double median)
+{
+	bool rate = c == PL_CLASS_SERVED_RATE; /* spread: ln of measured over predicted */
+	struct pl_spread w = rate                ? s->constants->spread[c][pl_speed_kernels(s)]
+	                     : s->kernels_foreign ? as_times(s->constants->spread[PL_CLASS_SERVED_RATE][PL_KIN_NONE])
+	                     : s->kernels_system ? s->constants->spread[c][s->kinship]
+	                                         : plain_times(s, c == PL_CLASS_SERVED_TTFT);
+	return (struct pl_estimate){median, median * exp(w.low_ln), median * exp(w.high_ln)};
 }
 
 static void unknown(struct pl_served *ret)
@@ -394,11 +403,11 @@ static void report(struct loop *l, double replicas, struct pl_served *ret)
 	double n = l->n_done;
 	qsort(l->ttft, l->n_first, sizeof *l->ttft, by_value);
 	double e2e_s = l->sum_e2e / n;
-	ret->ttft_s = pl_serve_within(l->s, PL_CLASS_SERVED_TTFT, l->sum_ttft / n, false);
+	ret->ttft_s = pl_serve_within(l->s, PL_CLASS_SERVED_TTFT, l->sum_ttft / n);
 	ret->ttft_p50_s = l->ttft[l->n_first / 2];
 	ret->ttft_p99_s = l->ttft[(uint32_t)(0.99 * (l->n_first - 1))];
-	ret->tpot_s = pl_serve_within(l->s, PL_CLASS_SERVED_TPOT, l->sum_tpot / n, false);
-	ret->output_tok_s = pl_serve_within(l->s, PL_CLASS_SERVED_TPOT, replicas * l->sum_tokens / l->now_s, true);
+	ret->tpot_s = pl_serve_within(l->s, PL_CLASS_SERVED_TPOT, l->sum_tpot / n);
+	ret->output_tok_s = pl_serve_within(l->s, PL_CLASS_SERVED_RATE, replicas * l->sum_tokens / l->now_s);
 	ret->e2e_s = e2e_s;
 	ret->running = replicas * l->area / l->now_s;
 	ret->prompt_share_frac = l->busy_prompt_s / l->now_s;

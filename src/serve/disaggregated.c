@@ -67,9 +67,9 @@ void pl_serve_disaggregated(const struct pl_serve_split *split, const struct pl_
 		ttft = n.clients / x - tpot * (n.output - 1);
 	double rounds = load->rounds >= 1 ? load->rounds : 10, burst = n.clients * n.service_s / n.prompt_ranks / 2;
 	ttft += fmax(0, burst - ttft) / rounds;
-	ret->ttft_s = pl_serve_within(split->prompts, PL_CLASS_SERVED_TTFT, ttft + split->prompts->request_s + split->answers->request_s, false);
-	ret->tpot_s = pl_serve_within(split->answers, PL_CLASS_SERVED_TPOT, tpot, false);
-	ret->output_tok_s = pl_serve_within(split->answers, PL_CLASS_SERVED_TPOT, x * n.output, true);
+	ret->ttft_s = pl_serve_within(split->prompts, PL_CLASS_SERVED_TTFT, ttft + split->prompts->request_s + split->answers->request_s);
+	ret->tpot_s = pl_serve_within(split->answers, PL_CLASS_SERVED_TPOT, tpot);
+	ret->output_tok_s = pl_serve_within(split->answers, PL_CLASS_SERVED_RATE, x * n.output);
 	ret->e2e_s = ttft + tpot * (n.output - 1);
 	ret->running = x * tpot * (n.output - 1);
 	ret->prompt_share_frac = x * n.service_s / n.prompt_ranks;

@@ -6,8 +6,8 @@
 
 #include "speed/speed.h"
 
-/* The interval of a class around a median time, or around a rate (the other way round). */
-struct pl_estimate pl_serve_within(const struct pl_speed *s, enum pl_answer_class c, double median, bool rate);
+/* The interval of a class around a median. */
+struct pl_estimate pl_serve_within(const struct pl_speed *s, enum pl_answer_class c, double median);
 /* Batches beside each other when so many clients ask: replicas, and stages of a pipeline, which hold a batch each. Fewer clients
  * leave the others without work. */
 double pl_serve_lanes(const struct pl_speed *s, double clients);

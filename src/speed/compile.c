@@ -141,6 +141,11 @@ enum pl_kinship pl_speed_kinship(const struct pl_speed *s, const struct pl_const
 	return worst;
 }
 
+enum pl_kinship pl_speed_kernels(const struct pl_speed *s)
+{
+	return !s->kernels_system || s->kernels_foreign ? PL_KIN_NONE : s->kernels_kin ? PL_KIN_ARCH : PL_KIN_MEASURED;
+}
+
 static void name_kin(struct pl_arena *a, struct pl_speed *s)
 {
 	static const char *const texts[] = {PL_N_("constants fitted on measurements of this device"),

@@ -30,7 +30,7 @@ static const struct {
 
 static const char *const scopes[PL_SCOPE_COUNT] = {"base", "stack", "arch", "stack_arch", "stack_type", "device", "stack_line"};
 static const char *const classes[PL_CLASS_COUNT] = {"decode",       "prefill",       "offload_decode", "offload_prefill",
-                                                    "multi_decode", "multi_prefill", "served_tpot",    "served_ttft"};
+                                                    "multi_decode", "multi_prefill", "served_tpot",    "served_ttft", "served_rate"};
 static const char *const backends[PL_BACKEND_COUNT] = {"auto", "cuda", "rocm", "vulkan", "metal", "sycl", "cpu", "opencl"};
 
 const char *pl_backend_name(enum pl_backend b)

@@ -51,6 +51,7 @@ enum pl_answer_class {
 	PL_CLASS_MULTI_PREFILL,
 	PL_CLASS_SERVED_TPOT,
 	PL_CLASS_SERVED_TTFT,
+	PL_CLASS_SERVED_RATE, /* output tokens a second of many clients; […][kin]: kernels of this card were measured, of its kin, none */
 	PL_CLASS_COUNT
 };
 

@@ -64,6 +64,7 @@ void pl_fused_begin(struct pl_compile *c)
 	c->fused->engine = e;
 	c->fused->linked = pl_linked(c, &k, d);
 	c->s->kernels_kin = k.kin;
+	c->s->kernels_foreign = k.foreign;
 	c->s->kernels_system = pl_kernel_tables()->systems[k.system].name;
 }
 

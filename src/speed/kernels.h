@@ -94,6 +94,7 @@ const struct pl_kernel_tables *pl_kernel_tables(void);
 struct pl_kernels {
 	uint32_t system;
 	bool kin;               /* another card of the family was measured, not this one */
+	bool foreign;           /* one of another maker */
 	double peaks[PL_PEAKS]; /* the measured system's own, or the kin's from the catalogue */
 };
 /* False: nothing near it was measured. */

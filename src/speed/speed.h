@@ -119,7 +119,11 @@ struct pl_speed {
 	const char *kin_text;
 	const char *kernels_system; /* whose measured kernels are used; NULL none */
 	bool kernels_kin;           /* they are a relative's */
+	bool kernels_foreign;       /* they are another maker's */
 };
+
+/* How near the measured kernels are: MEASURED this card's, ARCH its kin's, NONE none or of another maker. */
+enum pl_kinship pl_speed_kernels(const struct pl_speed *s);
 
 /* Binds the work to constants: terms[] in place (speed/bind.c). */
 void pl_speed_bind(struct pl_speed *s, const struct pl_constants *constants);

@@ -25,10 +25,11 @@ struct run {
 	struct pl_prediction *output, *total, *ttft, *tpot;
 };
 
-/* Kept while cases are collected for a fit. */
-struct collection {
+/* Kept over the table. */
+struct kept {
+	double *apart;                /* by row: the largest rate of its configuration over the smallest */
 	struct pl_arena *a;
-	struct pl_served_case *cases;
+	struct pl_served_case *cases; /* collected for a fit; NULL else */
 	uint32_t n;
 };
 
@@ -297,7 +298,7 @@ static struct pl_serve_load load_of(const struct run *x, const struct pl_served_
 /* For a fit: rates of loads that do not depend on what is fitted. */
 static void collect(struct run *x, struct pl_served_case *c)
 {
-	struct collection *into = x->r->v->kind_data;
+	struct kept *into = x->r->v->kind_data;
 	if (x->how == AT_RATE || x->how == WITHIN_LIMIT || !x->output || x->output->status == PL_FLAGGED || !into->cases)
 		return;
 	c->load = load_of(x, c);
@@ -353,15 +354,70 @@ static void class_of(struct run *x)
 	pl_vrow_class(x->r, "load", how[x->how]);
 }
 
+static const char *cell_of(const struct pl_table *t, uint32_t row, const char *column)
+{
+	int c = pl_table_column(t, column);
+	return c < 0 || t->rows[row].n_cells != t->n_columns ? "" : t->rows[row].cells[c];
+}
+
+/* All that a source says of a run, but its own words in the notes. */
+static const char *configuration(struct pl_arena *a, const struct pl_table *t, uint32_t row)
+{
+	static const char *const key[] = {"date", "engine", "version", "model", "dtype_or_quant", "gpu", "n_gpu", "tp", "pp", "dp", "ep",
+	                                  "isl", "osl", "concurrency_or_rate", "batch"};
+	const char *url = cell_of(t, row, "source_url"), *text = pl_arena_printf(a, "%.*s", (int)strcspn(url, "#"), url);
+	for (size_t i = 0; i < sizeof key / sizeof *key && text; i++)
+		text = pl_arena_printf(a, "%s|%s", text, cell_of(t, row, key[i]));
+	return text;
+}
+
+static struct kept *kept_of(struct pl_validator *v)
+{
+	const struct pl_table *t = v->table;
+	struct kept *k = v->kind_data ? v->kind_data : PL_NEW(v->a, struct kept);
+	struct pl_nameset seen = {0};
+	double *least = PL_NEW_N(v->a, double, (uint64_t)t->n_rows + 1), *most = PL_NEW_N(v->a, double, (uint64_t)t->n_rows + 1);
+	uint32_t *group = PL_NEW_N(v->a, uint32_t, (uint64_t)t->n_rows + 1);
+	if (v->kind_data || !k || !least || !most || !group || !(k->apart = PL_NEW_N(v->a, double, (uint64_t)t->n_rows + 1)))
+		return k;
+	for (uint32_t i = 0; i < t->n_rows; i++) {
+		bool fresh = false;
+		struct pl_named *e = pl_nameset_entry(v->a, &seen, configuration(v->a, t, i), seen.n, &fresh);
+		double rate = atof(cell_of(t, i, "output_tok_s"));
+		group[i] = e ? e->value : 0;
+		if (rate > 0) {
+			least[group[i]] = least[group[i]] > 0 ? fmin(least[group[i]], rate) : rate;
+			most[group[i]] = fmax(most[group[i]], rate);
+		}
+	}
+	for (uint32_t i = 0; i < t->n_rows; i++)
+		k->apart[i] = least[group[i]] > 0 ? most[group[i]] / least[group[i]] : 1;
+	k->a = v->a;
+	return v->kind_data = k;
+}
+
+/* One source measured the same configuration far apart: something that no column tells was changed. */
+static void flag_contradiction(struct run *x, double apart)
+{
+	struct pl_prediction *all[] = {x->output, x->total, x->ttft, x->tpot};
+	for (size_t i = 0; i < sizeof all / sizeof *all && apart > 1.25; i++)
+		if (all[i])
+			pl_vrow_flag(x->r, all[i], "the same configuration was measured %.3g times apart: a key is missing", apart);
+}
+
 static void map(struct pl_vrow *r)
 {
 	struct run x = {.r = r};
+	struct kept *kept = kept_of(r->v);
 	struct pl_served_case c;
 	x.output = pl_vrow_measured(r, "output_tok_s", "output_tok_s", 1);
 	if (!*pl_vrow_text(r, "output_tok_s"))
 		x.total = pl_vrow_measured(r, "total_tok_s", "total_tok_s", 1);
 	x.ttft = pl_vrow_measured(r, "ttft_ms", "ttft_ms_mean", 1);
 	x.tpot = pl_vrow_measured(r, "tpot_ms", "tpot_ms_mean", 1);
+	if (!kept)
+		return;
+	flag_contradiction(&x, kept->apart[r->index]);
 	x.ask.engine = pl_vrow_text(r, "engine");
 	x.ask.model = plain_name(r, pl_vrow_text(r, "model"));
 	x.ask.gpu = gpu_of(r);
@@ -370,10 +426,9 @@ static void map(struct pl_vrow *r)
 		return;
 	x.ask.load.concurrency = x.how == ALL_AT_ONCE || !(x.clients > 0) ? 1024 : x.clients;
 	class_of(&x);
-	struct collection *into = r->v->kind_data;
-	if (!pl_served_compile(into ? into->a : r->a, r, &x.ask, &c))
+	if (!pl_served_compile(kept->cases ? kept->a : r->a, r, &x.ask, &c))
 		return;
-	if (into)
+	if (kept->cases)
 		collect(&x, &c);
 	else
 		predict(&x, &c);
@@ -381,19 +436,20 @@ static void map(struct pl_vrow *r)
 
 int pl_served_rate_cases(struct pl_validator *v, struct pl_served_case **ret_cases, uint32_t *ret_n, struct pl_err *err)
 {
-	struct collection into = {.a = v->a, .cases = PL_NEW_N(v->a, struct pl_served_case, (uint64_t)v->table->n_rows + 1)};
-	for (uint32_t i = 0; i < v->table->n_rows && into.cases; i++) {
+	struct kept *into = kept_of(v);
+	if (into)
+		into->cases = PL_NEW_N(v->a, struct pl_served_case, (uint64_t)v->table->n_rows + 1);
+	for (uint32_t i = 0; i < v->table->n_rows && into && into->cases; i++) {
 		struct pl_vrow r = {.a = pl_arena_new(0), .v = v, .index = i, .row = &v->table->rows[i]};
-		v->kind_data = &into;
 		if (r.a && r.row->n_cells == v->table->n_columns && !r.row->has_nul)
 			map(&r);
 		pl_arena_free(r.a);
 	}
-	v->kind_data = NULL;
-	if (pl_arena_failed(v->a))
+	if (!into || pl_arena_failed(v->a))
 		return pl_fail(err, PL_ERR_NOMEM, v->table->name, "out of memory while reading the table");
-	*ret_cases = into.cases;
-	*ret_n = into.n;
+	*ret_cases = into->cases;
+	*ret_n = into->n;
+	into->cases = NULL;
 	return 0;
 }
 

@@ -373,22 +373,23 @@ static struct pl_spread as_times(struct pl_spread rates)
 
 /* Times of served runs were measured on cards with curves of their kernels; elsewhere the interval is that of plain speeds,
  * under another maker's curves that of rates. */
-static struct pl_spread plain_times(const struct pl_speed *s, bool prompts)
+static struct pl_spread plain_rates(const struct pl_speed *s, bool prompts)
 {
 	bool several = s->n_places > 1 || s->places[0].n > 1, host = false;
 	for (uint32_t i = 0; i < s->n_places; i++)
 		host = host || s->places[i].first == PL_SPEED_HOST;
 	enum pl_answer_class plain = host ? PL_CLASS_OFFLOAD_DECODE : several ? PL_CLASS_MULTI_DECODE : PL_CLASS_DECODE;
-	return as_times(s->constants->spread[plain + (prompts ? 1 : 0)][s->kinship]);
+	return s->constants->spread[plain + (prompts ? 1 : 0)][s->kinship];
 }
 
 struct pl_estimate pl_serve_within(const struct pl_speed *s, enum pl_answer_class c, double median)
 {
 	bool rate = c == PL_CLASS_SERVED_RATE; /* spread: ln of measured over predicted */
-	struct pl_spread w = rate                ? s->constants->spread[c][pl_speed_kernels(s)]
+	struct pl_spread w = rate && s->kernels_system ? s->constants->spread[c][pl_speed_kernels(s)]
+	                     : rate              ? plain_rates(s, false)
 	                     : s->kernels_foreign ? as_times(s->constants->spread[PL_CLASS_SERVED_RATE][PL_KIN_NONE])
 	                     : s->kernels_system ? s->constants->spread[c][s->kinship]
-	                                         : plain_times(s, c == PL_CLASS_SERVED_TTFT);
+	                                         : as_times(plain_rates(s, c == PL_CLASS_SERVED_TTFT));
 	return (struct pl_estimate){median, median * exp(w.low_ln), median * exp(w.high_ln)};
 }
 

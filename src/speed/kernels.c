@@ -93,7 +93,8 @@ bool pl_kernels_of(const struct pl_gpu *g, struct pl_kernels *ret)
 			best = unlike(&t->systems[i], &k);
 			k.system = i;
 		}
-	for (uint32_t i = 0; best == DBL_MAX && g->mem_type && strstr(g->mem_type, "HBM") && i < t->n_systems; i++)
+	bool hbm = g->vendor != PL_VENDOR_NVIDIA && g->mem_type && strstr(g->mem_type, "HBM");
+	for (uint32_t i = 0; best == DBL_MAX && hbm && i < t->n_systems; i++)
 		other_maker(&t->systems[i], i, &k, &near);
 	if (best == DBL_MAX && near == DBL_MAX)
 		return false;

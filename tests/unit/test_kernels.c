@@ -98,6 +98,9 @@ static void kin_keep_their_own_roofline(void **state)
 	near(pl_curve_s(&b, 1) / pl_curve_s(&a, 1), ada.peaks[PL_PEAK_MEMORY] / l40s.peaks[PL_PEAK_MEMORY], 0.01);
 	assert_int_equal(pl_gpu_find("v100-sxm2-32gb", &volta, &err), 0);
 	assert_false(pl_kernels_of(volta, &ada));
+	struct pl_kernels cdna = kernels("mi300x");
+	assert_true(cdna.foreign && cdna.kin); /* another maker's curves under its own roofline */
+	near(cdna.peaks[PL_PEAK_MEMORY], 5.3e12, 0.01);
 }
 
 /* Watts rise with what a kernel reaches; between grid points they lie on the line; a card nobody measured has them too. */

@@ -84,6 +84,8 @@ const struct pl_precision *pl_catalog_precisions(uint32_t *ret_n);
 /* Forgiving look-up: case, spaces, dashes, vendor prefixes and "gb" endings do not matter ("4090", "RTX 4090",
  * "a100-80g", "h200-sxm"). A miss says which names are near; an ambiguous name lists the candidates. */
 int pl_gpu_find(const char *name, const struct pl_gpu **ret_gpu, struct pl_err *err) PL_MUST_CHECK;
+/* Integrated: its memory is what RAM the machine has, with that RAM's speed. */
+bool pl_gpu_borrows_ram(const struct pl_gpu *gpu);
 int pl_node_find(const char *name, const struct pl_node **ret_node, struct pl_err *err) PL_MUST_CHECK;
 int pl_cloud_find(const char *name, const struct pl_cloud **ret_cloud, struct pl_err *err) PL_MUST_CHECK;
 

@@ -451,6 +451,9 @@ static int finish(struct line *l, const struct pl_machine **ret_machine)
 	for (uint32_t i = 0; i < l->n_devices; i++) {
 		l->devices[i].pcie_gen = l->pcie_gen;
 		l->devices[i].pcie_lanes = l->pcie_lanes;
+		/* drivers lend an integrated GPU half of the RAM unless told otherwise (amdgpu's GTT, Windows' shared memory) */
+		if (l->devices[i].gpu && pl_gpu_borrows_ram(l->devices[i].gpu) && m->ram_bytes.known)
+			l->devices[i].total_bytes = l->devices[i].free_bytes = m->ram_bytes.value / 2;
 		/* one memory for both: the host's RAM is what the part has */
 		if (l->devices[i].unified_memory && !m->ram_bytes.known)
 			m->ram_bytes = (struct pl_opt_u64){l->devices[i].total_bytes, true};

@@ -51,6 +51,23 @@ void pl_normal(const char *name, const char *const *drop, char *ret)
 	ret[n] = '\0';
 }
 
+bool pl_normal_in(const char *normal, const char *list, const char *const *drop)
+{
+	char word[PL_NORMAL_MAX], n[PL_NORMAL_MAX];
+	while (*list) {
+		size_t len = strcspn(list, " ");
+		if (len && len < sizeof word) {
+			memcpy(word, list, len);
+			word[len] = '\0';
+			pl_normal(word, drop, n);
+			if (!strcmp(n, normal))
+				return true;
+		}
+		list += len + (list[len] == ' ');
+	}
+	return false;
+}
+
 int pl_edit_distance(const char *a, const char *b)
 {
 	int rows[3][PL_NORMAL_MAX + 1], n = (int)strlen(a), m = (int)strlen(b);

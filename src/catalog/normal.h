@@ -12,6 +12,8 @@ enum { PL_NORMAL_MAX = 96 };
 /* Lower case, letters and digits only; ret holds PL_NORMAL_MAX bytes. Words in `drop` (NULL-terminated, normalised, may be
  * NULL) vanish where they stand alone between separators or at a change from letters to digits. */
 void pl_normal(const char *name, const char *const *drop, char *ret);
+/* Is it one of the names, parted by blanks? */
+bool pl_normal_in(const char *normal, const char *list, const char *const *drop);
 /* Edit distance of two normalised names, transpositions counted as one; at most PL_NORMAL_MAX. */
 int pl_edit_distance(const char *a, const char *b);
 

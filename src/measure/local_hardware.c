@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include <plimsoll/catalog.h>
+#include <plimsoll/hardware.h>
 
 #include "measure/local_case.h"
 
@@ -45,33 +46,27 @@ static bool try_name(const char *name, const struct pl_gpu **ret)
 	return *name && !pl_gpu_find(name, ret, &ignored);
 }
 
-/* "NVIDIA GB10 (DGX Spark)": what stands before or in the brackets; "3090 24GB": the size helps only to tell variants. */
+/* "NVIDIA A100 80GB PCIe": form and memory in the catalogue's order; without a form the module, which most servers hold. */
 static bool one_gpu(const char *text, const struct pl_gpu **ret)
 {
-	char name[NAME], inside[NAME] = "", size[NAME];
-	const char *open = strchr(text, '(');
-	(void)snprintf(name, sizeof name, "%.*s", open ? (int)(open - text) : (int)strlen(text), text);
-	if (open)
-		(void)snprintf(inside, sizeof inside, "%.*s", (int)strcspn(open + 1, ")"), open + 1);
-	cut("[0-9]+-?core( gpu)?|(graphics|gpu|desktop|mobile|laptop|mac mini|mac studio|max-q)", name);
-	trim(name);
-	if (try_name(text, ret) || try_name(name, ret))
+	char name[NAME], size[NAME];
+	if (try_name(text, ret))
 		return true;
-	(void)snprintf(size, sizeof size, "%s", name);
-	cut("[0-9]+ ?(gb|g|gib)( |$)", size);
-	trim(size);
-	if (try_name(size, ret) || try_name(inside, ret))
-		return true;
+	(void)snprintf(size, sizeof size, "%.*s", (int)strcspn(text, "("), text);
 	bool pcie = strcasestr(text, "pcie") != NULL, nvl = pcie && strcasestr(text, "h200");
-	cut("sxm[0-9]*|pcie", size); /* "NVIDIA A100 80GB PCIe": form and memory in the catalogue's order */
-	trim(size);
 	regmatch_t m[2];
 	long gib = find("([0-9]+) ?gb", text, m, 2) ? strtol(text + m[1].rm_so, NULL, 10) : 80;
+	cut("[0-9]+-?core( gpu)?|[0-9]+ ?(gb|g|gib)( |$)", size);
+	trim(size);
+	if (try_name(size, ret) && (*ret)->unified_memory) /* "Apple M4 24GB": the chip comes in sizes */
+		return true;
+	cut("sxm[0-9]*|pcie", size);
+	trim(size);
 	(void)snprintf(name, sizeof name, "%.120s-%s-%ld", size, nvl ? "nvl" : pcie ? "pcie" : "sxm", gib);
 	if (try_name(name, ret))
 		return true;
 	(void)snprintf(name, sizeof name, "%.120s-%s", size, nvl ? "nvl" : pcie ? "pcie" : "sxm");
-	return try_name(name, ret) || try_name(size, ret);
+	return try_name(name, ret);
 }
 
 /* "RTX 3060 Ti 8GB + RTX 3080 Ti 12GB", "2× RTX 3090 + 3090 Ti 24GB": parts with their counts. */
@@ -190,7 +185,7 @@ const char *pl_local_machine_line(struct pl_vrow *r, uint32_t *ret_n_gpu, const 
 		return NULL;
 	}
 	const struct pl_gpu *unified;
-	if (cpu_only && one_gpu(cpu, &unified) && unified->unified_memory) { /* the CPU of a part whose memory the catalogue knows */
+	if (cpu_only && one_gpu(cpu, &unified) && unified->unified_memory && !pl_gpu_borrows_ram(unified)) { /* the CPU of a part whose memory the catalogue knows */
 		line = unified->id;
 		*ret_device = unified->id;
 	}

@@ -81,6 +81,8 @@ static void make_gpu(struct pl_compile *c, uint32_t place, int device)
 		return;
 	}
 	gpu_peaks(d->gpu, p);
+	if (pl_gpu_borrows_ram(d->gpu) && c->hw->ram_bytes_per_s > 0)
+		p->bytes_per_s = c->hw->ram_bytes_per_s;
 	p->context.arch = pl_arch_index(d->gpu->arch);
 	p->context.line = pl_line_index(d->gpu->arch);
 	p->context.device = gpu_index(d->gpu);

@@ -157,10 +157,20 @@ double pl_few_rows_peak(const struct pl_compile *c, const struct pl_place *p, en
 	return g->fp32_flops_per_s / 6;
 }
 
+/* Vulkan multiplies BF16 in matrix units where the driver has VK_KHR_shader_bfloat16: of AMD's cards from RDNA4 on (Mesa's list of
+ * features: radv/gfx12+); else in 32-bit floats. */
+static bool vulkan_without_bf16(const struct pl_compile *c, const struct pl_place *p)
+{
+	const struct pl_device *d = p->first == PL_SPEED_HOST ? NULL : &c->hw->devices[p->first];
+	return d && d->gpu && d->vendor == PL_VENDOR_AMD && pl_stack_backend(p->context.stack) == PL_BACKEND_VULKAN && strcmp(d->gpu->arch, "RDNA4") != 0;
+}
+
 /* llama.cpp elsewhere multiplies in 16-bit floats; serving engines multiply FP8 and FP4 in their own units where the card has
  * them, and unpack weight-only 4 bits to 16. */
 double pl_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type)
 {
+	if (c->llama && type == PL_DTYPE_BF16 && vulkan_without_bf16(c, p))
+		return known_or(c->hw->devices[p->first].gpu->fp32_flops_per_s, p->peak16_flops_per_s);
 	if (c->llama)
 		return p->first != PL_SPEED_HOST && pl_stack_backend(p->context.stack) == PL_BACKEND_CUDA ? llama_cuda_peak(c, p, type)
 		                                                                                          : p->peak16_flops_per_s;

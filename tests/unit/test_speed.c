@@ -25,9 +25,9 @@ static const char *const models[] = {"Qwen/Qwen3-32B",       "llama3.1-8b",     
 static const char *const machines[] = {"2x rtx3090, ram 64GiB", "rtx4090, ram 64GiB", "8x h200-sxm, ram 512GiB",
                                        "cpu, ram 512GiB", "strix-halo"};
 
-static const struct pl_plan *plan(struct pl_arena *a, const char *model, const char *line)
+static const struct pl_plan *plan_of(struct pl_arena *a, const char *model, const char *quant, const char *line)
 {
-	struct pl_plan_request req = {.no_suggestions = true, .engine = engine_named("llama.cpp"), .model = model_named(a, model, "q4_k_m"),
+	struct pl_plan_request req = {.no_suggestions = true, .engine = engine_named("llama.cpp"), .model = model_named(a, model, quant),
 	                              .machine = machine_named(a, line)};
 	const struct pl_plan *p = NULL;
 	struct pl_err err = {0};
@@ -36,6 +36,11 @@ static const struct pl_plan *plan(struct pl_arena *a, const char *model, const c
 	if (pl_plan_make(a, &req, &p, &err))
 		fail_msg("%s on %s: %s", model, line, err.msg);
 	return p;
+}
+
+static const struct pl_plan *plan(struct pl_arena *a, const char *model, const char *line)
+{
+	return plan_of(a, model, "q4_k_m", line);
 }
 
 static const struct pl_speed *compile(struct pl_arena *a, const struct pl_plan *p, const struct pl_machine *hw)
@@ -400,6 +405,85 @@ static void paging_takes_the_disks_time(void **state)
 	pl_arena_free(a);
 }
 
+/* ---- what llama.cpp's kernels do --------------------------------------------------------------------------------------- */
+
+static const struct pl_speed *compile_as(struct pl_arena *a, const struct pl_plan *p, enum pl_backend backend, double age_years)
+{
+	struct pl_speed_setup setup = {.model = p->model, .machine = p->machine, .engine = p->engine, .params = &p->params,
+	                               .layout = &p->layout, .backend = backend, .age_years = age_years};
+	const struct pl_speed *s = NULL;
+	struct pl_err err = {0};
+	assert_int_equal(pl_speed_compile(a, &setup, &s, &err), 0);
+	return s;
+}
+
+/* TFLOP/s that its products of dense weights are costed by: the largest. */
+static double peak_tflops(struct pl_arena *a, const char *quant, const char *line, enum pl_backend backend, double age_years)
+{
+	const struct pl_speed *s = compile_as(a, plan_of(a, "llama3.1-8b", quant, line), backend, age_years);
+	double peak = 0;
+	for (uint32_t i = 0; i < s->n_terms; i++)
+		if (s->work[i].kind == PL_TERM_GEMM && s->work[i].peak_flops_per_s > peak)
+			peak = s->work[i].peak_flops_per_s;
+	return peak / 1e12;
+}
+
+/* By hand from data/gpus.csv: 8-bit integers where MMQ runs, half of them where 16-bit products are summed in 16 bits. */
+static void units_are_those_of_the_engines_kernels(void **state)
+{
+	static const struct {
+		const char *quant, *line;
+		enum pl_backend backend;
+		double age_years, tflops;
+	} cases[] = {
+	    {"q4_k_m", "rtx3090", PL_BACKEND_CUDA, 0, 284.7},     {"q4_k_m", "rtx3090", PL_BACKEND_CUDA, 2.5, 142.35},
+	    {"f16", "rtx3090", PL_BACKEND_CUDA, 0, 142.35},       {"bf16", "rtx3090", PL_BACKEND_CUDA, 0, 71.2},
+	    {"f16", "rtx-a6000", PL_BACKEND_CUDA, 0, 154.85},     {"bf16", "rtx-a6000", PL_BACKEND_CUDA, 0, 154.8},
+	    {"q4_k_m", "v100-pcie-32gb", PL_BACKEND_CUDA, 0, 112}, {"q4_k_m", "p40", PL_BACKEND_CUDA, 2.5, 47},
+	    {"bf16", "strix-halo", PL_BACKEND_VULKAN, 0, 14.85},  {"bf16", "r9700", PL_BACKEND_VULKAN, 0, 191.4},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct pl_arena *a = pl_arena_new(0);
+		double peak = peak_tflops(a, cases[i].quant, cases[i].line, cases[i].backend, cases[i].age_years);
+		if (!(fabs(peak / cases[i].tflops - 1) < 1e-3))
+			fail_msg("%s on %s, %g years old: %g TFLOP/s instead of %g", cases[i].quant, cases[i].line, cases[i].age_years, peak, cases[i].tflops);
+		pl_arena_free(a);
+	}
+}
+
+static bool loops_over_experts(struct pl_arena *a, const char *quant, const char *line, enum pl_backend backend, double age_years)
+{
+	const struct pl_speed *s = compile_as(a, plan_of(a, "Qwen/Qwen3-30B-A3B", quant, line), backend, age_years);
+	bool found = false;
+	for (uint32_t i = 0; i < s->n_terms; i++)
+		found |= s->terms[i].kind == PL_TERM_EXPERTS && s->terms[i].expert_s > 0;
+	return found;
+}
+
+static void experts_without_a_kernel_come_one_by_one(void **state)
+{
+	struct pl_arena *a = pl_arena_new(0);
+	(void)state;
+	assert_true(loops_over_experts(a, "bf16", "rtx-pro-6000", PL_BACKEND_CUDA, 0));
+	assert_false(loops_over_experts(a, "q4_k_m", "rtx-pro-6000", PL_BACKEND_CUDA, 0));
+	assert_true(loops_over_experts(a, "q4_k_m", "strix-halo", PL_BACKEND_ROCM, 1));
+	assert_false(loops_over_experts(a, "q4_k_m", "strix-halo", PL_BACKEND_ROCM, 0));
+	assert_false(loops_over_experts(a, "bf16", "strix-halo", PL_BACKEND_VULKAN, 0));
+	pl_arena_free(a);
+}
+
+static void a_variant_starts_from_its_parent(void **state)
+{
+	struct pl_effect vulkan = {pl_effect_key(PL_F_READ_EFF, PL_SCOPE_STACK, PL_STACK_LLAMA_VULKAN, 0), 0.5F, 0, 1};
+	struct pl_constants c = {.effects = &vulkan, .n_effects = 1};
+	struct pl_context own = {.stack = PL_STACK_LLAMA_VULKAN}, child = {.stack = PL_STACK_LLAMA_AMDVLK}, other = {.stack = PL_STACK_LLAMA_CUDA};
+	(void)state;
+	double parent = pl_constant(&c, PL_F_READ_EFF, &own, PL_DTYPE_UNKNOWN);
+	assert_true(pl_constant(&c, PL_F_READ_EFF, &child, PL_DTYPE_UNKNOWN) == parent);
+	assert_true(parent > pl_constant(&c, PL_F_READ_EFF, &other, PL_DTYPE_UNKNOWN) * 1.6);
+}
+
 static void intervals_hold_their_medians(void **state)
 {
 	(void)state;
@@ -424,7 +508,8 @@ int main(void)
 	    cmocka_unit_test(a_layer_split_waits_in_turn), cmocka_unit_test(a_cap_takes_the_clock), cmocka_unit_test(sharded_weights_take_the_time_of_the_link),
 	    cmocka_unit_test(streamed_weights_hide_behind_a_batch), cmocka_unit_test(a_start_is_the_sum_of_its_stages),
 	    cmocka_unit_test(speculation_pays_by_acceptance), cmocka_unit_test(paging_takes_the_disks_time),
-	    cmocka_unit_test(intervals_hold_their_medians),
+	    cmocka_unit_test(intervals_hold_their_medians),  cmocka_unit_test(units_are_those_of_the_engines_kernels),
+	    cmocka_unit_test(experts_without_a_kernel_come_one_by_one), cmocka_unit_test(a_variant_starts_from_its_parent),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

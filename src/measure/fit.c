@@ -20,12 +20,12 @@ enum { MAX_STEPS = 12, MAX_CG = 300, MAX_CONTEXTS = 3, MAX_TYPES = 6, MAX_DERIVA
 static bool by_arch(enum pl_family f)
 {
 	return f == PL_F_READ_EFF || f == PL_F_GEMM_EFF || f == PL_F_ATTN_EFF || f == PL_F_KV_READ_EFF || f == PL_F_OP_S ||
-	       f == PL_F_KERNEL || f == PL_F_GEMM_HALF;
+	       f == PL_F_KERNEL || f == PL_F_GEMM_HALF || f == PL_F_KIN_KERNEL;
 }
 
 static bool by_device(enum pl_family f)
 {
-	return f == PL_F_READ_EFF || f == PL_F_GEMM_EFF || f == PL_F_ATTN_EFF || f == PL_F_OP_S;
+	return f == PL_F_READ_EFF || f == PL_F_GEMM_EFF || f == PL_F_ATTN_EFF || f == PL_F_OP_S || f == PL_F_KIN_KERNEL;
 }
 
 static bool by_type(enum pl_family f)

@@ -72,7 +72,7 @@ struct program {
 
 /* First match wins. */
 static const struct program programs[] = {
-    {"ktransformers", NULL}, {"t-mac", NULL}, {"vllm-mlx", "mlx"}, {"mlx", "mlx"}, {"mlc", "mlc"}, {"ik_llama", "ik_llama.cpp"},
+    {"ktransformers", NULL}, {"t-mac", NULL}, {"vllm-mlx", "mlx"}, {"mlx-vlm", "mlx-vlm"}, {"mlx", "mlx"}, {"mlc", "mlc"}, {"ik_llama", "ik_llama.cpp"},
     {"exllamav3", "exllamav3"}, {"exllama", "exllama"}, {"llama", "llama.cpp"}, {"lm-studio", "llama.cpp"}, {"unsloth-studio", "llama.cpp"}, {"ollama", "llama.cpp"},
     {"vllm", "vllm"}, {"sglang", "sglang"}, {"gpt-fast", "transformers"}, {"omlx", "mlx"},
 };

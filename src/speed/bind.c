@@ -77,8 +77,9 @@ static void bind_measured(const struct binding *g, const struct pl_work *w, stru
 	const struct bound *b = &g->places[w->place];
 	*t = w->as;
 	t->n = w->n;
-	t->curve_scale = b->v[w->scale] * typed(g, w, w->scale);
-	t->prefill_scale = b->v[w->prefill_scale];
+	double kin = !g->s->kernels_kin ? 1 : b->v[w->kind == PL_TERM_MESSAGE ? PL_F_KIN_REDUCE : PL_F_KIN_KERNEL];
+	t->curve_scale = kin * b->v[w->scale] * typed(g, w, w->scale);
+	t->prefill_scale = kin * b->v[w->prefill_scale];
 	t->slow_memory = 1 / g->s->places[w->place].cap_memory;
 	t->slow_compute = 1 / g->s->places[w->place].cap_compute;
 }

@@ -318,9 +318,10 @@ static int lay_out(struct pl_arena *a, const struct pl_model *m, const struct pl
 	}
 	if (p->n_cpu_moe > (int32_t)m->n_layers)
 		p->n_cpu_moe = (int32_t)m->n_layers;
+	bool all = p->n_gpu_layers >= 99; /* the layout puts the number of layers there */
 	int rc = e->layout(a, m, hw, p, ret, err);
 	/* weights of a stated size may be smaller than the precision's; unified memory and drivers that spill are others' business */
-	if (!rc && !ret->fits && p->n_gpu_layers >= 99 && !p->n_cpu_moe && hw->n_devices && !hw->devices[0].unified_memory &&
+	if (!rc && !ret->fits && all && !p->n_cpu_moe && hw->n_devices && !hw->devices[0].unified_memory &&
 	    ret->missing_bytes > hw->devices[0].total_bytes / 4)
 		return pl_fail(err, PL_ERR_RANGE, m->name, "it does not fit in the GPUs as stated: the driver pages over PCIe");
 	return rc;
@@ -353,7 +354,7 @@ static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, co
 	struct pl_named *e = pl_nameset_entry(x->a, &x->names, key, x->n_speeds, &fresh);
 	if (!e)
 		return NULL;
-	if (!fresh)
+	if (!fresh && x->speeds[e->value])
 		return x->speeds[e->value];
 	e->name = pl_arena_strdup(x->a, key);
 	if (x->n_speeds == x->cap_speeds) {
@@ -363,12 +364,12 @@ static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, co
 	}
 	if (!x->speeds)
 		return NULL;
-	x->speeds[x->n_speeds] = NULL;
+	if (fresh)
+		x->speeds[x->n_speeds++] = NULL;
 	struct pl_layout layout;
 	if (lay_out(r->a, m, hw, engine, p, &layout, &err)) {
 		pl_vrow_fault(r, &err);
-		x->n_speeds++;
-		return NULL;
+		return NULL; /* asked again, it says why again */
 	}
 	enum pl_stack stack = pl_stack_find(kernels_of(r, engine, backend), backend);
 	struct pl_speed_setup s = {.model = m, .machine = hw, .params = p, .layout = &layout, .backend = backend,
@@ -381,12 +382,11 @@ static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, co
 	const struct pl_speed *made;
 	if (pl_speed_compile(x->a, &s, &made, &err)) {
 		pl_vrow_fault(r, &err);
-		x->n_speeds++;
-		return NULL;
+		return NULL; /* asked again, it says why again */
 	}
 	struct pl_speed *speed = (struct pl_speed *)(uintptr_t)made;
 	speed->setup = (struct pl_speed_setup){.model = m, .machine = hw}; /* the rest dies with the row */
-	return x->speeds[x->n_speeds++] = speed;
+	return x->speeds[e->value] = speed;
 }
 
 /* Owner and repository of the source: rows of one author are not independent. */

@@ -99,19 +99,21 @@ static void start_spreads(struct pl_constants *c)
 			c->spread[i][k] = (struct pl_spread){-unknown_ln, unknown_ln};
 }
 
-/* Kin intervals from devices left out, those of known devices from models left out. */
+/* Intervals from all groups left out together: who plans has another device, model and host than those who measured. */
 static int leave_out(struct pl_arena *a, struct pl_fit *f, struct pl_calibration_class *classes, struct pl_err *err)
 {
-	int rc = pl_fit_leave_out(f, PL_LEAVE_DEVICE, err);
-	if (rc)
-		return rc;
-	errors_into(a, f, classes, 1);
-	pl_fit_intervals(f, false);
-	rc = pl_fit_leave_out(f, PL_LEAVE_MODEL, err);
-	if (rc)
-		return rc;
-	errors_into(a, f, classes, 2);
-	pl_fit_intervals(f, true);
+	static const enum pl_leave_out groups[] = {PL_LEAVE_DEVICE, PL_LEAVE_MODEL, PL_LEAVE_SOURCE};
+	struct pl_fit_misses misses = {0};
+	for (int i = 0; i < 3; i++) {
+		int rc = pl_fit_leave_out(f, groups[i], err);
+		if (!rc)
+			rc = pl_fit_gather(f, &misses, err);
+		if (rc)
+			return rc;
+		if (groups[i] != PL_LEAVE_SOURCE)
+			errors_into(a, f, classes, i + 1);
+	}
+	pl_fit_intervals(f, &misses);
 	return 0;
 }
 

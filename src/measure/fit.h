@@ -38,7 +38,18 @@ struct pl_fit {
 int pl_fit_all(struct pl_fit *f, struct pl_err *err) PL_MUST_CHECK;
 /* After pl_fit_all: refits without each group and fills predicted and kinship of its members; f->fitted is as before. */
 int pl_fit_leave_out(struct pl_fit *f, enum pl_leave_out by, struct pl_err *err) PL_MUST_CHECK;
-/* Intervals by class and kinship from predicted and measured as they stand; small sets borrow from larger ones. */
-void pl_fit_intervals(struct pl_fit *f, bool only_measured);
+/* How far predictions of groups that a fit did not see were off. */
+struct pl_fit_misses {
+	struct pl_fit_miss {
+		enum pl_answer_class class;
+		enum pl_kinship kinship;
+		double ln; /* of measured over predicted */
+	} *list;
+	uint32_t n;
+};
+/* Adds the observations' misses as they stand after a pl_fit_leave_out. */
+int pl_fit_gather(const struct pl_fit *f, struct pl_fit_misses *to, struct pl_err *err) PL_MUST_CHECK;
+/* Intervals by class and kinship from them; small sets borrow from larger ones. */
+void pl_fit_intervals(struct pl_fit *f, const struct pl_fit_misses *of);
 
 #endif

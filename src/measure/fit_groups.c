@@ -106,34 +106,48 @@ int pl_fit_leave_out(struct pl_fit *f, enum pl_leave_out by, struct pl_err *err)
 
 /* ---- intervals -------------------------------------------------------------------------------------------------------------- */
 
-static uint32_t collect(const struct pl_fit *f, enum pl_answer_class c, int kin, double *ret)
+int pl_fit_gather(const struct pl_fit *f, struct pl_fit_misses *to, struct pl_err *err)
 {
-	uint32_t n = 0;
+	struct pl_fit_miss *more = PL_NEW_N(f->a, struct pl_fit_miss, (uint64_t)to->n + f->n + 1);
+	if (!more)
+		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting");
+	if (to->n)
+		memcpy(more, to->list, to->n * sizeof *more);
+	to->list = more;
 	for (uint32_t i = 0; i < f->n; i++) {
 		const struct pl_observation *o = &f->obs[i];
 		double ln = log(o->measured / o->predicted);
-		if (o->class == c && (kin < 0 || o->kinship == (enum pl_kinship)kin) && o->weight > 0 && isfinite(ln))
-			ret[n++] = ln;
+		if (o->weight > 0 && isfinite(ln))
+			to->list[to->n++] = (struct pl_fit_miss){o->class, o->kinship, ln};
 	}
+	return 0;
+}
+
+static uint32_t collect(const struct pl_fit_misses *of, enum pl_answer_class c, int kin, double *ret)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < of->n; i++)
+		if (of->list[i].class == c && (kin < 0 || of->list[i].kinship == (enum pl_kinship)kin))
+			ret[n++] = of->list[i].ln;
 	return n;
 }
 
 enum { ENOUGH = 20 };
 
-static void interval(struct pl_fit *f, enum pl_answer_class c, int kin, double *ln)
+static void interval(struct pl_fit *f, const struct pl_fit_misses *of, enum pl_answer_class c, int kin, double *ln)
 {
-	uint32_t n = collect(f, c, kin, ln);
+	uint32_t n = collect(of, c, kin, ln);
 	if (n < ENOUGH)
-		n = collect(f, c, -1, ln);
+		n = collect(of, c, -1, ln);
 	if (n < ENOUGH)
 		return; /* the prior's */
 	f->fitted->spread[c][kin] = (struct pl_spread){pl_quantile(ln, n, 0.1), pl_quantile(ln, n, 0.9)};
 }
 
-void pl_fit_intervals(struct pl_fit *f, bool only_measured)
+void pl_fit_intervals(struct pl_fit *f, const struct pl_fit_misses *of)
 {
-	double *ln = PL_NEW_N(f->a, double, (uint64_t)f->n + 1);
+	double *ln = PL_NEW_N(f->a, double, (uint64_t)of->n + 1);
 	for (int c = 0; ln && c < PL_CLASS_COUNT; c++)
-		for (int k = 0; k <= (only_measured ? PL_KIN_MEASURED : PL_KIN_NONE); k++)
-			interval(f, (enum pl_answer_class)c, k, ln);
+		for (int k = 0; k <= PL_KIN_NONE; k++)
+			interval(f, of, (enum pl_answer_class)c, k, ln);
 }

@@ -3,9 +3,11 @@
 
 usage: distil_power.py REPOSITORY OUT_DIR        (needs git, pandas, pyarrow; run by hand, never by the build)
 
-Tables with the columns power and power_limit are read, every version of them. A cell is the median share of the board power
-that kernels of a cause draw at a utilisation: of memory bandwidth where reading takes longer on the roofline, of the matrix
-peak where arithmetic does; `experts` goes by rows an expert over 256. The system "all" is the median of the measured systems.
+Tables with the columns power and power_limit are read, every version of them. A cell is a share of the board power that kernels
+of a cause draw at a utilisation: of memory bandwidth where reading takes longer on the roofline, of the matrix peak where
+arithmetic does; `experts` goes by rows an expert over 256. The reading is a mean over a window that may hold pauses, which only
+lower it: the upper quartile stands for a busy card, the lower one, at no utilisation, for one that waits. Decode attention is
+left out: its rows are short and read half of what products of the same bandwidth do. The system "all" is the median of the measured systems.
 """
 import io
 import os
@@ -18,6 +20,7 @@ import distil_kernels as dk
 
 GRID = [0, .05, .1, .2, .3, .4, .5, .6, .8, 1]
 FEWEST = 20
+BUSY, WAITING = .75, .25  # quantiles
 
 
 class Source:
@@ -57,20 +60,11 @@ def gemm(source):
 
 
 def attention(source):
-    r = source.load("generation_attention")
-    w = r.window_size.fillna(0)
-    past = (r.isl + r.step).astype(float)
-    past = np.where(w > 0, np.minimum(past, w), past)
-    b, n, h = (r[c].astype(float) for c in ("batch_size", "num_heads", "head_dim"))
-    kv = 2 * b * r.num_key_value_heads * past * h * np.where(r.kv_cache_dtype == "fp8", 1, 2)
-    peaks = r.system.map(lambda s: dk.SPEC[s][0] * 1e12)
-    r = sides(r, kv / dk.bandwidth(r), 4 * b * n * h * past / peaks)
-    decode = r[r.reads].assign(cause="decode_attention")
     r = source.load("context_attention")
     r = r[(r.window_size.fillna(0) == 0) & (r.isl >= 16)]
     b, s, n, h = (r[c].astype(float) for c in ("batch_size", "isl", "num_heads", "head_dim"))
     r = sides(r, 8 * b * n * s * h / dk.bandwidth(r), 2 * b * n * s * s * h / dk.peak(r, r.attn_dtype))
-    return pd.concat([decode, r[~r.reads].assign(cause="prefill_attention")])
+    return r[~r.reads].assign(cause="prefill_attention")
 
 
 def moe(source):
@@ -99,14 +93,14 @@ def gddr(path):
 
 
 def cells(rows):
-    """Medians around the grid points, rising with utilisation as watts do; gaps are bridged."""
+    """Quantiles around the grid points, rising with utilisation as watts do; gaps are bridged."""
     have, at = [], []
     for i, u in enumerate(GRID):
         low = (GRID[i - 1] + u) / 2 if i else -1
         high = (u + GRID[i + 1]) / 2 if i + 1 < len(GRID) else 2
         inside = rows.share[(rows.u > low) & (rows.u <= high)]
         if len(inside) >= FEWEST:
-            have.append(inside.median())
+            have.append(inside.quantile(BUSY if i else WAITING))
             at.append(u)
     return np.maximum.accumulate(np.minimum(np.interp(GRID, at, have), 1)) if at else None
 
@@ -132,8 +126,7 @@ def main():
                 group = rows[(rows.system == s) & (rows.cause == c)]
                 miss = np.abs(np.interp(group.u, GRID, np.median(others, axis=0)) - group.share)
                 print(f"{s} {c} from the others: median {miss.median():.3f}, P90 {miss.quantile(.9):.3f}")
-    for cause in ("memory", "decode_attention"):
-        table["gddr", cause], used["gddr", cause] = gddr(os.path.join(out, "..", "measurements", "power_perf.csv"))
+    table["gddr", "memory"], used["gddr", "memory"] = gddr(os.path.join(out, "..", "measurements", "power_perf.csv"))
     with open(os.path.join(out, "power.csv"), "w", encoding="utf-8", newline="\n") as file:
         file.write("system,cause,rows," + ",".join(f"share_{u:g}" for u in GRID) + "\n")
         for (system, cause), line in sorted(table.items()):

@@ -12,7 +12,7 @@ DATA, OUT = sys.argv[1:]
 GRIDS = ["gemm", "decode_attention", "prefill_attention", "prefill_attention_64", "decode_mla", "prefill_mla"]
 TYPES = ["bf16", "fp8", "fp8_block", "nvfp4", "int4_wo", "int8_wo", "int8", "mxfp4", "mxfp4_fp8"]
 ENGINES = ["vllm", "sglang", "trtllm"]
-POWER = ["memory", "decode_attention", "prefill_attention", "matrix_16", "matrix_8", "matrix_4", "experts"]
+POWER = ["memory", "prefill_attention", "matrix_16", "matrix_8", "matrix_4", "experts"]
 OPS = ["all_reduce_graph", "all_reduce", "all_gather", "reduce_scatter", "alltoall"]
 
 

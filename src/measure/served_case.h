@@ -51,6 +51,6 @@ int pl_served_cases(struct pl_validator *v, struct pl_served_case **ret_cases, u
 /* The same of the kind pl_kind_serving_perf. */
 int pl_served_rate_cases(struct pl_validator *v, struct pl_served_case **ret_cases, uint32_t *ret_n, struct pl_err *err) PL_MUST_CHECK;
 
-extern const struct pl_table_kind pl_kind_silicon_sample, pl_kind_serving_perf;
+extern const struct pl_table_kind pl_kind_silicon_sample, pl_kind_serving_perf, pl_kind_served_power;
 
 #endif

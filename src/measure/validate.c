@@ -26,6 +26,7 @@ static const struct pl_table_kind *const kinds[] = {
     &pl_kind_silicon_sample,
     &pl_kind_serving_perf,
     &pl_kind_startup,
+    &pl_kind_served_power,
 };
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 

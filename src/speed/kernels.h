@@ -63,8 +63,7 @@ struct pl_kernel_message {
 };
 /* Share of the board power a kernel draws, by what holds it up. */
 enum pl_power_cause {
-	PL_POWER_MEMORY = 0, /* reading weights and activations */
-	PL_POWER_DECODE_ATTENTION,
+	PL_POWER_MEMORY = 0, /* reading weights, caches, activations */
 	PL_POWER_PREFILL_ATTENTION,
 	PL_POWER_MATRIX_16,  /* products, by the width of the units */
 	PL_POWER_MATRIX_8,
@@ -74,7 +73,7 @@ enum pl_power_cause {
 };
 enum { PL_POWER_POINTS = 10, PL_POWER_ANY = 255, PL_POWER_GDDR = 254 };
 struct pl_kernel_power {
-	uint8_t system, cause; /* system PL_POWER_ANY: the median of all measured; PL_POWER_GDDR: whole runs on cards with GDDR */
+	uint8_t system, cause; /* system PL_POWER_ANY: the median of all systems; PL_POWER_GDDR: whole runs on cards with GDDR */
 	float share[PL_POWER_POINTS]; /* at power_at[] of the peak */
 };
 struct pl_kernel_tables {

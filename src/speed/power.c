@@ -53,7 +53,7 @@ static enum pl_power_cause power_cause(const struct pl_place *p, const struct pl
 {
 	switch (w->kind) {
 	case PL_TERM_ATTENTION:
-		return t->reads ? PL_POWER_DECODE_ATTENTION : PL_POWER_PREFILL_ATTENTION;
+		return t->reads ? PL_POWER_MEMORY : PL_POWER_PREFILL_ATTENTION;
 	case PL_TERM_EXPERTS:
 		if (w->measured)
 			return PL_POWER_EXPERTS;

@@ -10,8 +10,8 @@ static const double idle_frac = 0.06;
  * docs/img at 4a29ab5 of 2026-08, LottoLottoLotto/4x3090-llm-benchmarks at bd22281; data/measurements/power_perf.csv): the
  * memory keeps its clock; above half of the dynamic power voltage follows the clock, so that clock ∝ power^(1/3); below, the
  * voltage is at its least and clock ∝ power. Speed follows the clock less than in proportion. */
-static const double static_frac = 0.4, knee_frac = 0.5;
-static const double compute_exponent = 0.7, memory_exponent = 0.2;
+static const double static_frac = 0.45, knee_frac = 0.5;
+static const double compute_exponent = 0.5, memory_exponent = 0.2;
 
 static double clock_left(double cap_w, double needs_w, double tdp_w)
 {

@@ -283,11 +283,11 @@ static void a_cap_takes_the_clock(void **state)
 	assert_true(fabs(p.cap_compute - 1) < 1e-9);
 	pl_power_cap(&p, 300);
 	assert_true(fabs(p.cap_compute - 1) < 1e-9);
-	pl_power_cap(&p, 0.7 * 300); /* 40 % never goes away: half of the other 60 % is left */
-	assert_true(fabs(p.cap_compute - pow(0.5, 0.7 / 3)) < 1e-9);
+	pl_power_cap(&p, 0.725 * 300); /* 45 % never goes away: half of the other 55 % is left */
+	assert_true(fabs(p.cap_compute - pow(0.5, 0.5 / 3)) < 1e-9);
 	assert_true(fabs(p.cap_memory - pow(0.5, 0.2 / 3)) < 1e-9);
-	pl_power_cap(&p, 0.55 * 300); /* a quarter: below the knee the clock halves with the power */
-	assert_true(fabs(p.cap_compute - pow(0.5 * cbrt(0.5), 0.7)) < 1e-9);
+	pl_power_cap(&p, 0.5875 * 300); /* a quarter: below the knee the clock halves with the power */
+	assert_true(fabs(p.cap_compute - pow(0.5 * cbrt(0.5), 0.5)) < 1e-9);
 }
 
 static const struct pl_speed *sharded(struct pl_arena *a, const char *model, const char *line, enum pl_zero_offload offload, uint32_t n_seq)

@@ -49,7 +49,8 @@ def count_rows(table: str) -> int:
 def every_row_is_there() -> None:
     """Nothing is dropped: each row of a table has a line, each line that is not predicted a reason."""
     for name in ("measurements/llamacpp_memory.csv", "measurements/serving_memory.csv", "models/gguf_sizes.csv",
-                 "models/safetensors_sizes.csv", "models/gguf_tensor_sums.csv", "models/models.csv"):
+                 "models/safetensors_sizes.csv", "models/gguf_tensor_sums.csv", "models/models.csv", "measurements/startup.csv",
+                 "measurements/served_power.csv", "measurements/power_perf.csv"):
         table = os.path.join(DATA, name)
         lines = rows_of(table)
         check(len({line["id"] for line in lines}) == count_rows(table), f"{name}: rows are missing")
@@ -126,18 +127,39 @@ def compute() -> None:
     check(quantile(errors, 0.5) <= 0.02, f"compute buffers: median error {quantile(errors, 0.5):.2%}")
 
 
+def errors_of(name: str, metric: str) -> list[float]:
+    found = [error(r) for r in rows_of(os.path.join(DATA, name)) if r["metric"] == metric and r["status"] == "ok"]
+    check(len(found) > 5, f"{name}: {metric}: {len(found)} predicted")
+    return found or [9.9]
+
+
+def watts_and_starts() -> None:
+    """Bounds a little above today's errors: watts, speed under a cap over speed without, stages of a start."""
+    for name, metric, most in (("served_power", "power_w", 0.18), ("power_perf", "decode_w", 0.15), ("power_perf", "decode_capped_frac", 0.05),
+                               ("power_perf", "prefill_capped_frac", 0.05), ("startup", "load_cached_s", 0.15),
+                               ("startup", "compile_s", 0.35), ("startup", "compile_cached_s", 0.25), ("startup", "init_s", 0.3)):
+        median = quantile(errors_of(f"measurements/{name}.csv", metric), 0.5)
+        check(median <= most, f"{name}: {metric}: median error {median:.3f}, at most {most} is expected")
+
+
 def hostile() -> None:
+    for table in ("llamacpp_memory", "startup", "served_power", "power_perf"):
+        hostile_table(table)
+
+
+def hostile_table(table: str) -> None:
     """Tables that lie: a sentence and the right exit code, or lines with reasons; never a crash, never half a file."""
-    with open(os.path.join(DATA, "measurements/llamacpp_memory.csv"), encoding="utf-8") as file:
+    with open(os.path.join(DATA, f"measurements/{table}.csv"), encoding="utf-8") as file:
         good = file.read()
     header = good.split("\n", 1)[0]
     columns = header.split(",")
-    cut = "\n".join(",".join(line.split(",")[:40]) for line in [header, *(["X1" + "," * 39] * 3)])
+    kept = len(columns) * 3 // 4
+    cut = "\n".join(",".join(line.split(",")[:kept]) for line in [header, *(["X1" + "," * (kept - 1)] * 3)])
     cases = {
         "empty": ("", 3), "no header": ("\n\n", 3), "not a table": ("\x00\x01\x02" * 1000, 3), "other columns": ("a,b,c\n1,2,3\n", 3),
         "twice": (header + "," + columns[0] + "\n", 3), "only header": (header + "\n", 0), "missing columns": (cut, 0),
         "short row": (header + "\nX1,2,3\n", 0), "long row": (header + "\n" + "," * 200 + "\n", 0),
-        "open quote": (header + '\nX1,"' + good[:5000], 0), "nonsense": (good.replace("4096", "many").replace("CUDA", "WARP9"), 0),
+        "open quote": (header + '\nX1,"' + good[:5000], 0), "nonsense": (good.replace("4096", "many").replace("CUDA", "WARP9").replace(",1,", ",-7,"), 0),
         "huge": (header + "\n" + ",".join(["1e308"] * len(columns)) + "\n", 0),
         "negative": (header + "\n" + ",".join(["-1"] * len(columns)) + "\n", 0),
         "nan": (header + "\n" + ",".join(["nan"] * len(columns)) + "\n", 0),
@@ -148,17 +170,17 @@ def hostile() -> None:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
             code, shown, talk = validate(path, out, "--json")
-            check(code == want, f"hostile '{name}': exit {code}, expected {want}: {talk[:200]}")
-            check(want == 0 or len(talk.strip().split("\n")) == 1, f"hostile '{name}': {talk[:200]}")
+            check(code == want, f"{table}: hostile '{name}': exit {code}, expected {want}: {talk[:200]}")
+            check(want == 0 or len(talk.strip().split("\n")) == 1, f"{table}: hostile '{name}': {talk[:200]}")
             if want == 0:
-                check(isinstance(json.loads(shown)["n_rows"], int), f"hostile '{name}': no JSON")
+                check(isinstance(json.loads(shown)["n_rows"], int), f"{table}: hostile '{name}': no JSON")
                 os.remove(out)
-            check(sorted(os.listdir(folder)) == ["t.csv"], f"hostile '{name}': {os.listdir(folder)}")
+            check(sorted(os.listdir(folder)) == ["t.csv"], f"{table}: hostile '{name}': {os.listdir(folder)}")
         check(validate(os.path.join(folder, "none.csv"))[0] == 4, "a missing file is no exit 4")
         check(validate(os.path.join(DATA, "models/models.csv"), os.path.join(folder, "no", "out.csv"))[0] == 4, "an unwritable file is no exit 4")
 
 
-for test in (every_row_is_there, parameters, weights, caches, printed_weights, compute, pools, hostile):
+for test in (every_row_is_there, parameters, weights, caches, printed_weights, compute, pools, watts_and_starts, hostile):
     test()
 for fault in FAULTS[:40]:
     print(fault)

@@ -91,7 +91,7 @@ int pl_cloud_find(const char *name, const struct pl_cloud **ret_cloud, struct pl
 
 /* ---- machines --------------------------------------------------------------------------------------------------- */
 
-enum { PL_MAX_DEVICES = 64 };
+enum { PL_MAX_DEVICES = 128 };
 
 struct pl_device {
 	const char *name;          /* "NVIDIA GeForce RTX 4090", "gpu-24GiB" */

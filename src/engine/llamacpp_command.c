@@ -40,6 +40,10 @@ static const char *no_backend(const struct pl_machine *hw)
 	return NULL;
 }
 
+/* The scheduler takes 16 backends and stops the program at one more; each GPU is one, the CPU is the last
+ * (ggml-backend.cpp, GGML_SCHED_MAX_BACKENDS; src/llama-context.cpp). */
+enum { MAX_GPUS = 15 };
+
 enum pl_support ll_supports(struct pl_arena *a, const struct pl_model *m, const struct pl_machine *hw,
                             const char **ret_reason)
 {
@@ -54,6 +58,10 @@ enum pl_support ll_supports(struct pl_arena *a, const struct pl_model *m, const 
 	if (!tr || (tr->flags & PL_ARCH_NOT_A_MODEL)) {
 		*ret_reason = pl_arena_printf(a, pl_tr("llama.cpp (build 11669) does not know the architecture '%s'"),
 		                              m->arch ? m->arch : "");
+		return PL_SUPPORT_NO;
+	}
+	if (hw->n_devices > MAX_GPUS) {
+		*ret_reason = pl_arena_printf(a, pl_tr("llama.cpp runs on at most %d GPUs: plan on so many of the %u"), (int)MAX_GPUS, hw->n_devices);
 		return PL_SUPPORT_NO;
 	}
 	if ((gpu = no_backend(hw))) {

@@ -99,6 +99,8 @@ int sv_frame(struct pl_arena *a, const struct pl_model *m, const struct pl_machi
 /* RAM beside weights and caches, which are in h: processes, what their ranks keep (ranks_bytes) and the server (server_bytes). */
 void sv_host(const struct pl_model *m, const struct pl_machine *hw, const struct sv_place *pl, uint64_t ranks_bytes, uint64_t server_bytes,
              struct pl_host_use *h);
+/* What the plan takes for granted about weights and RAM. */
+void sv_note_assumed(struct pl_arena *a, const char *engine, const struct pl_model *m, const struct pl_machine *hw, struct pl_layout *out);
 /* The verdict of cards and of RAM; missing: what lacks where ranks do not hold. */
 void sv_judge(const struct pl_machine *hw, const struct sv_place *pl, const struct sv_verdict *v, struct pl_layout *out);
 

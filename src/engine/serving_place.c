@@ -184,6 +184,14 @@ void sv_host(const struct pl_model *m, const struct pl_machine *hw, const struct
 	h->peak_load_bytes = pl_sat_add(h->rest_bytes, pl_min_u64(m->weight_bytes, pl_max_u64(SHARD_BYTES, largest)));
 }
 
+void sv_note_assumed(struct pl_arena *a, const char *engine, const struct pl_model *m, const struct pl_machine *hw, struct pl_layout *out)
+{
+	if (sv_main_type(m) == PL_DTYPE_F32) /* --dtype auto of vLLM and SGLang */
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "%s loads 32-bit weights in 16 bit: half of their size is counted", engine);
+	if (!hw->ram_bytes.known)
+		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the RAM of the machine is not stated: it is taken as large enough");
+}
+
 void sv_judge(const struct pl_machine *hw, const struct sv_place *pl, const struct sv_verdict *v, struct pl_layout *out)
 {
 	const struct pl_opt_u64 *ram = hw->detected && hw->ram_free_bytes.known ? &hw->ram_free_bytes : &hw->ram_bytes;

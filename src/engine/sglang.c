@@ -119,8 +119,7 @@ static void add_notes(const struct sv_job *j, const struct sv_answer *x, struct 
 		            (unsigned)SG_SPEC_REQUESTS);
 	if (j->capability <= 0 && j->hw->devices[0].vendor == PL_VENDOR_UNKNOWN)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the card is not catalogued: an NVIDIA card of compute capability 8.0 or newer is assumed");
-	if (!j->hw->ram_bytes.known)
-		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the RAM of the machine is not stated: it is taken as large enough");
+	sv_note_assumed(a, j->engine, j->m, j->hw, out);
 }
 
 static void resolve(const struct sv_job *j, const struct sv_answer *x, struct pl_params *p)

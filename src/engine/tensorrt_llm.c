@@ -118,8 +118,7 @@ static void add_notes(const struct sv_job *j, const struct sv_answer *x, struct 
 	note_extras(j, out);
 	if (j->capability > 0 && j->capability < 9)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "what TensorRT-LLM takes beside weights was measured on Hopper and Blackwell only");
-	if (!j->hw->ram_bytes.known)
-		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the RAM of the machine is not stated: it is taken as large enough");
+	sv_note_assumed(a, j->engine, j->m, j->hw, out);
 }
 
 static void resolve(const struct sv_job *j, const struct sv_answer *x, struct pl_params *p)

@@ -110,8 +110,7 @@ static void add_notes(const struct vl_job *j, const struct vl_answer *x, struct 
 		            "vLLM's cache of DeepSeek V4 is planned by the rules of 0.24 with FP8 rows; no log of it has been compared");
 	if (j->capability <= 0 && j->hw->devices[0].vendor == PL_VENDOR_UNKNOWN)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the card is not catalogued: an NVIDIA card of compute capability 8.0 or newer is assumed");
-	if (!j->hw->ram_bytes.known)
-		pl_note_add(a, &out->notes, PL_NOTE_INFO, "the RAM of the machine is not stated: it is taken as large enough");
+	sv_note_assumed(a, "vLLM", j->m, j->hw, out);
 	if (j->m->n_layers_mtp && !j->p->draft.mtp)
 		pl_note_add(a, &out->notes, PL_NOTE_INFO,
 		            "vLLM loads the next-token-prediction layers only for speculative decoding: they are not counted");

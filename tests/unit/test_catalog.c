@@ -163,7 +163,7 @@ static void the_hardware_line_reads_what_people_write(void **state)
 static void the_hardware_line_refuses_nonsense_with_a_sentence(void **state)
 {
 	static const char *const lines[] = {
-	    "", " ", ",", "+", "rtx4090 +", "+ rtx4090", "0x rtx4090", "-2x rtx4090", "99999x rtx4090", "65x rtx4090", "3x",
+	    "", " ", ",", "+", "rtx4090 +", "+ rtx4090", "0x rtx4090", "-2x rtx4090", "99999x rtx4090", "129x rtx4090", "3x",
 	    "nosuchcard", "gpu-", "gpu-24", "gpu--24GiB", "gpu-0GiB", "gpu-99999TiB", "gpu-nanGiB", "gpu-infGiB", "gpu-1e300GiB",
 	    "rtx4090,", "rtx4090, ,", "rtx4090, ram", "rtx4090, ram x", "rtx4090, ram -5GiB", "rtx4090, ram 64", "rtx4090, ram 64GiB ddr",
 	    "rtx4090, ram 64GiB ddr5-", "rtx4090, ram 64GiB ddr5-99999999", "rtx4090, ram 64GiB 0ch", "rtx4090, pcie9", "rtx4090, pcie4 x3",

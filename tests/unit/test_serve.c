@@ -193,7 +193,8 @@ static void a_full_cache_makes_clients_wait(void **state)
 	assert_true(tight.tpot_s.median < free_room.tpot_s.median);
 	assert_true(tight.ttft_s.median > 10 * free_room.ttft_s.median);
 	struct pl_served again = serve(a, s, &p, 32, 1024, 1024);
-	assert_memory_equal(&again, &tight, sizeof again);
+	assert_memory_equal(&again, &tight, offsetof(struct pl_served, queues)); /* what follows it is padding */
+	assert_int_equal(again.queues, tight.queues);
 	pl_arena_free(a);
 }
 

@@ -108,12 +108,10 @@ static int model_score(const struct pl_model_row *row, const char *asked)
 	return score;
 }
 
-int pl_model_row_find(const char *name, const struct pl_model_row **ret_row, struct pl_err *err)
+static const struct pl_model_row *best_row(const char *name)
 {
-	char want[PL_NORMAL_MAX], have[PL_NORMAL_MAX];
 	uint32_t n;
 	const struct pl_model_row *rows = pl_catalog_models(&n), *best = NULL;
-	struct pl_near near = {0};
 	int best_score = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		int score = model_score(&rows[i], name);
@@ -122,6 +120,72 @@ int pl_model_row_find(const char *name, const struct pl_model_row **ret_row, str
 			best = &rows[i];
 		}
 	}
+	return best;
+}
+
+/* "q4_k_m", "iq2", "4bit", "3.5bpw", "w4a16", "g128": how weights are stored. */
+static bool is_precision(const char *word)
+{
+	const char *digits = word + strcspn(word, "0123456789");
+	size_t letters = (size_t)(digits - word), n = strspn(digits, "0123456789.");
+	static const char *const before[] = {"q", "iq", "tq", "fp", "bf", "f", "int", "nvfp", "mxfp", "w", "g", "gs", "exl", "nf", "bnb", "kv", "i"};
+	static const char *const after[] = {"bit", "bits", "bpw"};
+	if (!n)
+		return false;
+	for (size_t i = 0; i < sizeof after / sizeof *after; i++)
+		if (!letters && !strcasecmp(digits + n, after[i]))
+			return true;
+	for (size_t i = 0; i < sizeof before / sizeof *before; i++)
+		if (letters == strlen(before[i]) && !strncasecmp(word, before[i], letters) && (!digits[n] || digits[n] == '_' || !strncasecmp(digits + n, "a", 1)))
+			return true;
+	return false;
+}
+
+static bool is_packaging(const char *word)
+{
+	static const char *const words[] = {"gguf", "ud", "awq", "gptq", "mlx", "dwq", "bnb", "hf", "imat", "imatrix", "qat", "unsloth", "dynamic", "quantized",
+	                                    "autoround", "marlin", "latest", "mtp", "exl2", "exl3", "quant", "safetensors", "of", "ct", "static", "mixed", "optimized"};
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (!strcasecmp(word, words[i]))
+			return true;
+	/* the number of a part: "00001" of "00001-of-00003" */
+	return is_precision(word) || (strlen(word) == 5 && strspn(word, "0123456789") == 5);
+}
+
+/* The same without what converters put around a name: whose copy it is, the precision, the format, the part. */
+static const struct pl_model_row *unpacked_row(const char *name)
+{
+	char text[160];
+	const struct pl_model_row *row = NULL;
+	if (strlen(base_name(name)) >= sizeof text)
+		return NULL;
+	(void)snprintf(text, sizeof text, "%s", base_name(name));
+	for (char *p = text; *p; p++)
+		if (*p == ':' || *p == ' ')
+			*p = '-';
+	for (bool cut = true; cut && !row;) {
+		char *last = text + strlen(text);
+		while (last > text && last[-1] != '-' && (last[-1] != '.' || isdigit((unsigned char)*last))) /* "4.0bpw" is one word */
+			last--;
+		cut = last > text && is_packaging(last);
+		if (cut)
+			last[-1] = '\0';
+		row = cut || strcmp(text, name) != 0 ? best_row(text) : NULL;
+		char *owner = strchr(text, '_'); /* "bartowski/google_gemma-3-4b-it-GGUF" */
+		if (!row && owner && owner[1])
+			row = best_row(owner + 1);
+	}
+	return row;
+}
+
+int pl_model_row_find(const char *name, const struct pl_model_row **ret_row, struct pl_err *err)
+{
+	char want[PL_NORMAL_MAX], have[PL_NORMAL_MAX];
+	uint32_t n;
+	const struct pl_model_row *rows = pl_catalog_models(&n), *best = best_row(name);
+	struct pl_near near = {0};
+	if (!best)
+		best = unpacked_row(name);
 	if (best) {
 		*ret_row = best;
 		return 0;

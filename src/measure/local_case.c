@@ -424,8 +424,8 @@ static const struct pl_model *model_of(struct pl_local_reader *x, struct pl_vrow
 {
 	const char *name = pl_vrow_text(r, "model"), *params = pl_vrow_text(r, "params_b"), *dot = strchr(params, '.');
 	double params_b = pl_vrow_number(r, "params_b", 0.01, 20000), gib = pl_vrow_number(r, "size_gib", 0.01, 20000), bits;
-	bool exact = dot && strlen(dot) > 2;
-	const struct pl_model_row *row = pl_model_by_name(x->models, name, params_b, exact);
+	bool exact = dot && strlen(dot) > 2, by_size;
+	const struct pl_model_row *row = pl_model_by_name(x->models, name, params_b, exact, &by_size);
 	if (!row) {
 		pl_vrow_reason(r, "no catalogued model is meant by '%.60s'", name);
 		return NULL;
@@ -438,10 +438,11 @@ static const struct pl_model *model_of(struct pl_local_reader *x, struct pl_vrow
 	const struct pl_model *m = pl_vrow_model(r, row->id, quant);
 	if (!m)
 		return NULL;
+	c->stand_in = by_size;
 	c->model = lasting(x, row->id);
 	c->quant = lasting(x, quant);
 	c->size_stated = !isnan(gib);
-	c->family = lasting(x, m->n_params_active < m->n_params * 9 / 10 ? "moe" : "dense");
+	c->family = lasting(x, by_size ? "stand-in" : m->n_params_active < m->n_params * 9 / 10 ? "moe" : "dense");
 	*ret_weight_bytes = c->size_stated ? gib * 0x1p30 : bits > 0 ? (double)m->n_params * bits / 8 : 0;
 	if (c->size_stated && *ret_weight_bytes < (double)m->weight_bytes / 1.6) { /* "F16" of a model published in 4 bits */
 		const struct pl_model *native = pl_vrow_model(r, row->id, NULL);
@@ -508,6 +509,10 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 	c.source = lasting(x, source_of(r));
 	c.backend = lasting(x, pl_backend_name(backend));
 	c.ceiling_tok_s = ceiling(c.speed, prefill);
+	if (c.stand_in && !prefill && tok_s > c.ceiling_tok_s) {
+		pl_vrow_reason(r, "no catalogued model is meant by '%.60s', and it reads less than a dense one of its size", pl_vrow_text(r, "model"));
+		return false;
+	}
 	c.apart = x->apart[r->index];
 	*ret = c;
 	return true;

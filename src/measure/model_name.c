@@ -175,7 +175,7 @@ static double shared_words(const struct entry *e, const struct parsed *asked, bo
 			score += at >= 0 ? 3 : -0.25;
 		} else if (is_variant(w)) {
 			score += at >= 0 ? 1 : -3;
-		} else if (at >= 0 && strlen(w) > 2) {
+		} else if (at >= 0 && (strlen(w) > 2 || (!i && !at))) { /* "Yi" is a family at the head of a name only */
 			double va = version_after(asked, (int)i), ve = version_after(&e->name, at);
 			if (va > 0 && ve > 0 && floor(va) != floor(ve) && !arch)
 				return -1e9;
@@ -225,7 +225,30 @@ static bool sizes_agree(const struct entry *e, const struct parsed *asked, doubl
 	return fabs(e->params_b / b - 1) < 0.13 || (!isnan(e->name.size_b) && fabs(e->name.size_b / b - 1) < 0.04);
 }
 
-const struct pl_model_row *pl_model_by_name(const struct pl_model_index *x, const char *name, double params_b, bool exact)
+/* A model nobody catalogued is as fast as one of its size: the same architecture first, then any that is as dense. The weights
+ * of a step decide, and they are scaled to the file's size where that is stated. */
+static const struct entry *of_size(const struct pl_model_index *x, const struct parsed *asked, double params_b)
+{
+	const struct entry *best = NULL;
+	double b = isnan(params_b) ? asked->size_b : params_b, best_score = 0.1;
+	bool said_moe = index_of(asked, "moe") >= 0;
+	if (isnan(b) || (said_moe && isnan(asked->active_b)))
+		return NULL;
+	for (uint32_t i = 0; i < x->n; i++) {
+		const struct entry *e = &x->entries[i];
+		bool moe = e->active_b < 0.9 * e->params_b;
+		if (moe != !isnan(asked->active_b) || (moe && fabs(e->active_b / asked->active_b - 1) > 0.2))
+			continue;
+		double score = gap_frac(e, b) - (!strcasecmp(asked->first, e->arch) ? 0.05 : 0);
+		if (gap_frac(e, b) < 0.1 && score < best_score) {
+			best = e;
+			best_score = score;
+		}
+	}
+	return best;
+}
+
+const struct pl_model_row *pl_model_by_name(const struct pl_model_index *x, const char *name, double params_b, bool exact, bool *ret_by_size)
 {
 	struct parsed asked;
 	const struct entry *best = NULL;
@@ -247,6 +270,9 @@ const struct pl_model_row *pl_model_by_name(const struct pl_model_index *x, cons
 			best_score = score;
 		}
 	}
+	*ret_by_size = !best;
+	if (!best)
+		best = of_size(x, &asked, params_b);
 	return best ? best->row : NULL;
 }
 

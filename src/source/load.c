@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -312,12 +313,33 @@ static int load_hub(struct loader *x, const char *rest)
 	return load_config(x, url);
 }
 
+/* The precision that a name carries beside the model's own: "qwen3.6:27b-q4_K_M". Unsloth's dynamic files ("UD-Q4_K_XL") are
+ * within some percent of the plain mixture of their width. */
+static const char *precision_in(struct pl_arena *a, const char *name, const char *id)
+{
+	const char *best = NULL;
+	char *text = pl_arena_strdup(a, name), *xl;
+	if (!text)
+		return NULL;
+	if ((xl = strcasestr(text, "_K_XL")) && xl > text)
+		memcpy(xl, xl[-1] == '6' || xl[-1] == '2' ? "_K\0" : xl[-1] == '8' ? "_0\0" : "_K_M", 5);
+	for (const char *const *q = pl_quant_names(); *q; q++) {
+		const char *at = strcasestr(text, *q);
+		bool alone = at && at > text && !isalnum((unsigned char)at[-1]) && !isalnum((unsigned char)at[strlen(*q)]) && at[strlen(*q)] != '_';
+		if (alone && !strcasestr(id, *q) && (!best || strlen(*q) > strlen(best)))
+			best = *q;
+	}
+	return best;
+}
+
 static int load_catalogued(struct loader *x)
 {
 	const struct pl_model_row *row;
 	int rc = pl_model_row_find(x->ref, &row, x->err);
 	if (rc)
 		return rc;
+	if (!x->quant)
+		x->quant = precision_in(x->a, x->ref, row->id);
 	size_t len = row->config_len;
 	char *json = x->changes ? pl_arena_strndup(x->a, row->config_json, len) : NULL;
 	if (!json)

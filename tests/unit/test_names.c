@@ -1,4 +1,4 @@
-/* Every catalogued card by the names that drivers, programs and people give it. */
+/* Every catalogued card and model by the names that drivers, programs and people give it. */
 #include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +11,7 @@
 
 #include <plimsoll/catalog.h>
 #include <plimsoll/hardware.h>
+#include <plimsoll/model.h>
 
 static void card_is(const char *asked, const struct pl_gpu *want)
 {
@@ -117,9 +118,81 @@ static void integrated_parts_borrow_ram(void **state)
 	pl_arena_free(a);
 }
 
+/* ---- models ----------------------------------------------------------------------------------------------------------- */
+
+static bool same_shape(struct pl_arena *a, const struct pl_model_row *x, const struct pl_model_row *y)
+{
+	const struct pl_model *m, *n;
+	struct pl_err err = {0};
+	if (pl_model_from_config(a, x->id, x->config_json, x->config_len, NULL, &m, &err) ||
+	    pl_model_from_config(a, y->id, y->config_json, y->config_len, NULL, &n, &err))
+		return false;
+	return m->n_layers == n->n_layers && m->n_embd == n->n_embd && m->n_vocab == n->n_vocab;
+}
+
+static void model_is(struct pl_arena *a, const char *asked, const struct pl_model_row *want)
+{
+	const struct pl_model_row *row = NULL;
+	struct pl_err err = {0};
+	if (pl_model_row_find(asked, &row, &err))
+		fail_msg("'%s' of %s: %s", asked, want->id, err.msg);
+	if (row != want && !same_shape(a, row, want))
+		fail_msg("'%s' of %s is taken for %s", asked, want->id, row->id);
+}
+
+static void every_model_is_found_by_its_names(void **state)
+{
+	uint32_t n;
+	const struct pl_model_row *rows = pl_catalog_models(&n);
+	(void)state;
+	for (uint32_t i = 0; i < n; i++) {
+		struct pl_arena *a = pl_arena_new(0);
+		char text[256], owner[96];
+		const char *name = strchr(rows[i].id, '/') ? strchr(rows[i].id, '/') + 1 : rows[i].id;
+		(void)snprintf(owner, sizeof owner, "%.*s", (int)strcspn(rows[i].id, "/"), rows[i].id);
+		model_is(a, rows[i].id, &rows[i]);
+		model_is(a, name, &rows[i]);
+		(void)snprintf(text, sizeof text, "unsloth/%s-GGUF", name);
+		model_is(a, text, &rows[i]);
+		(void)snprintf(text, sizeof text, "bartowski/%s_%s-GGUF", owner, name);
+		model_is(a, text, &rows[i]);
+		(void)snprintf(text, sizeof text, "%s-UD-Q4_K_XL-00001-of-00003.gguf", name);
+		model_is(a, text, &rows[i]);
+		(void)snprintf(text, sizeof text, "mlx-community/%s-4bit", name);
+		model_is(a, text, &rows[i]);
+		(void)snprintf(text, sizeof text, "%s-AWQ", name);
+		upper(text);
+		model_is(a, text, &rows[i]);
+		pl_arena_free(a);
+	}
+}
+
+static void files_and_tags_are_understood(void **state)
+{
+	static const char *const cases[][2] = {
+	    {"qwen3:8b", "Qwen/Qwen3-8B"}, {"qwen3.6:27b-q4_K_M", "Qwen/Qwen3.6-27B"}, {"gemma4:12b-mlx", "google/gemma-4-12B-it"},
+	    {"hf.co/unsloth/Qwen3.6-27B-GGUF:Q4_K_XL", "Qwen/Qwen3.6-27B"}, {"GLM-4.7-Flash", "zai-org/GLM-4.7-Flash"},
+	    {"Qwen3-30B-A3B-Instruct-2507-UD-Q4_K_XL-00001-of-00003.gguf", "Qwen/Qwen3-30B-A3B-Instruct-2507"},
+	    {"deepseek-r1:14b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"}, {"gpt-oss:20b", "openai/gpt-oss-20b"},
+	    {"bartowski/google_gemma-3-4b-it-GGUF", "google/gemma-3-4b-it"}, {"LLaMA 3 70B", "meta-llama/Meta-Llama-3-70B"},
+	    {"Llama-3.1-8B-Instruct-exl3-4.0bpw", "meta-llama/Llama-3.1-8B-Instruct"},
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		const struct pl_model_row *row = NULL;
+		struct pl_err err = {0};
+		if (pl_model_row_find(cases[i][0], &row, &err) || strcmp(row->id, cases[i][1]))
+			fail_msg("'%s' is taken for %s, not %s", cases[i][0], row ? row->id : err.msg, cases[i][1]);
+	}
+	const struct pl_model_row *row;
+	struct pl_err err = {0};
+	assert_int_equal(pl_model_row_find("nobodys-model-7b-q4_k_m.gguf", &row, &err), -PL_ERR_UNKNOWN_NAME);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(every_card_is_found_by_its_names), cmocka_unit_test(a_laptop_part_is_no_card),
-	                                   cmocka_unit_test(drivers_and_people_are_understood), cmocka_unit_test(integrated_parts_borrow_ram)};
+	                                   cmocka_unit_test(drivers_and_people_are_understood), cmocka_unit_test(integrated_parts_borrow_ram),
+	                                   cmocka_unit_test(every_model_is_found_by_its_names), cmocka_unit_test(files_and_tags_are_understood)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

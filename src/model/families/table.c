@@ -58,6 +58,7 @@ static const struct pl_hf_family families[] = {
     {"gemma3_text", "gemma3", FOUR_NORMS | PL_P_QK_NORM | PL_P_TIED, pl_hf_read_gemma3},
     {"gemma3", "gemma3", FOUR_NORMS | PL_P_QK_NORM | PL_P_TIED, pl_hf_read_gemma3},
     {"gemma4_text", "gemma4", FOUR_NORMS | PL_P_QK_NORM | PL_P_TIED, pl_hf_read_gemma4},
+    {"gemma4_unified", "gemma4", FOUR_NORMS | PL_P_QK_NORM | PL_P_TIED, pl_hf_read_gemma4},
     {"gemma4", "gemma4", FOUR_NORMS | PL_P_QK_NORM | PL_P_TIED, pl_hf_read_gemma4},
     /* GLM */
     {"chatglm", "chatglm", NORMS | PL_P_QKV_FUSED | PL_P_FFN_FUSED, pl_hf_read_chatglm},

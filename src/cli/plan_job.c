@@ -177,7 +177,10 @@ static int find_engine(struct pl_plan_job *j)
 	if (!rc && of_command && asked && strcmp(j->req.engine->id, of_command) != 0)
 		return pl_fail(&j->err, PL_ERR_USAGE, "--engine", "'%s' contradicts the command, which runs %s", asked, of_command);
 	rc = rc || !of_command ? rc : pl_engine_find(of_command, &j->req.engine, &j->err);
-	if (rc || !zero || strcmp(zero, "3") != 0)
+	bool shards = zero && !strcmp(zero, "3");
+	if (!rc && !shards && pl_cli_text(j->cli, "offload-param-device"))
+		return pl_fail(&j->err, PL_ERR_USAGE, "--offload-param-device", "it says where shards lie: --zero-stage 3 makes them");
+	if (rc || !shards)
 		return rc;
 	if (!j->req.engine) /* only one is run by DeepSpeed */
 		return pl_engine_find("transformers", &j->req.engine, &j->err);

@@ -130,6 +130,21 @@ def host(row: Row) -> str:
         row.number("pcie_lanes_per_socket", 1, 512), row.number("max_ram_gb_typical", 1, 65536, 1 << 30)])
 
 
+def core(row: Row) -> str:
+    return ", ".join([row.text("id"), row.text("name"), row.text("isa"), row.whole("simd_bits", 8, 4096), row.text("cpuid"),
+                      row.text("source_url"), row.text("unsourced_fields"), row.text("notes")])
+
+
+def cpu(row: Row) -> str:
+    row["vendor_c"] = f"PL_VENDOR_{VENDORS.get(row['vendor'], 'OTHER')}"
+    return ", ".join([
+        row.text("id"), row.text("name"), row.text("match"), row.text("core"), row.text("slow_core"), row.text("mem_type"),
+        row.text("source_url"), row.text("unsourced_fields"), row.text("notes"), row["vendor_c"], row.whole("cores", 1, 512),
+        row.whole("slow_cores", 1, 512), row.whole("mt_s", 400, 20000), row.whole("sockets_max", 1, 16),
+        row.number("base_ghz", 0.3, 7, 1e9), row.number("boost_ghz", 0.3, 7, 1e9), row.number("all_core_ghz", 0.3, 7, 1e9),
+        row.number("slow_ghz", 0.3, 7, 1e9), row.number("channels", 0.5, 16)])
+
+
 def link(row: Row) -> str:
     return ", ".join([
         row.text("id"), row.text("kind"), row.text("name"), row.text("source_url"), row.text("notes"),
@@ -189,11 +204,20 @@ def main() -> int:
     for row in nodes + clouds:
         if row["gpu_id"] not in known:
             row.fail("gpu_id", "no such GPU in gpus.csv")
+    cores, cpus = table("cores.csv"), table("cpus.csv")
+    core_ids = {row["id"] for row in cores}
+    for row in cpus:
+        for column in ("core", "slow_core"):
+            if row[column] not in core_ids | ({""} if column == "slow_core" else set()):
+                row.fail(column, "no such core in cores.csv")
+        if not row["source_url"]:
+            row.fail("source_url", "the row has no source")
     tables = [
         ("pl_gpu", "gpus", [gpu(r) for r in gpus]), ("pl_node", "nodes", [node(r) for r in nodes]),
         ("pl_cloud", "clouds", [cloud(r) for r in clouds]),
         ("pl_host_platform", "hosts", [host(r) for r in table("hosts.csv")]),
         ("pl_link", "links", [link(r) for r in table("links.csv")]),
+        ("pl_core", "cores", [core(r) for r in cores]), ("pl_cpu", "cpus", [cpu(r) for r in cpus]),
         ("pl_precision", "precisions", [precision(r) for r in table("precisions.csv", "")]),
         ("pl_image", "images", [image(r) for r in table("images.csv", "")]),
         ("pl_model_row", "models", [model(r) for r in table("models/models.csv")]),

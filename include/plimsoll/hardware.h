@@ -64,6 +64,24 @@ struct pl_host_platform {
 	uint32_t channels, mt_per_s, sockets_max;
 	pl_fact mem_bytes_per_s, practical_bytes_per_s, pcie_gen, pcie_lanes, max_ram_bytes;
 };
+/* What a core can do in a cycle: a row of data/cores.csv. */
+struct pl_core {
+	const char *id, *name, *isa; /* isa: space-separated flags as /proc/cpuinfo has them */
+	uint32_t simd_bits;          /* bits of fused multiply-add a cycle: units x width */
+	const char *cpuid;           /* "amd/25/16-31 …": vendor/family/models; arm/implementer/parts */
+	const char *source_url, *unsourced_fields, *notes;
+};
+
+/* One CPU: a row of data/cpus.csv. */
+struct pl_cpu {
+	const char *id, *name, *match; /* match: words that a name must hold to mean this one ("7950x", "m2 max") */
+	const char *core, *slow_core;  /* rows of data/cores.csv; slow_core "" without efficiency cores */
+	const char *mem_type, *source_url, *unsourced_fields, *notes;
+	enum pl_vendor vendor;
+	uint32_t cores, slow_cores, mt_per_s, sockets_max;
+	pl_fact base_hz, boost_hz, all_core_hz, slow_hz, channels;
+};
+
 struct pl_link {
 	const char *id, *kind, *name, *source_url, *notes;
 	pl_fact bytes_per_s, practical_bytes_per_s, latency_s; /* one direction */
@@ -79,6 +97,8 @@ const struct pl_node *pl_catalog_nodes(uint32_t *ret_n);
 const struct pl_cloud *pl_catalog_clouds(uint32_t *ret_n);
 const struct pl_host_platform *pl_catalog_hosts(uint32_t *ret_n);
 const struct pl_link *pl_catalog_links(uint32_t *ret_n);
+const struct pl_core *pl_catalog_cores(uint32_t *ret_n);
+const struct pl_cpu *pl_catalog_cpus(uint32_t *ret_n);
 const struct pl_precision *pl_catalog_precisions(uint32_t *ret_n);
 
 /* Forgiving look-up: case, spaces, dashes, vendor prefixes and "gb" endings do not matter ("4090", "RTX 4090",
@@ -88,6 +108,22 @@ int pl_gpu_find(const char *name, const struct pl_gpu **ret_gpu, struct pl_err *
 bool pl_gpu_borrows_ram(const struct pl_gpu *gpu);
 int pl_node_find(const char *name, const struct pl_node **ret_node, struct pl_err *err) PL_MUST_CHECK;
 int pl_cloud_find(const char *name, const struct pl_cloud **ret_cloud, struct pl_err *err) PL_MUST_CHECK;
+/* A link by id, or a network as people call it: "10gbe", "100 GbE", "ib-hdr"; NULL none. */
+const struct pl_link *pl_link_of(const char *name);
+/* The CPU a text means ("AMD Ryzen 9 7950X 16-Core Processor", "i9-13900K", "epyc-9554"): the row most of whose words it holds;
+ * NULL none. */
+const struct pl_cpu *pl_cpu_of(const char *text);
+/* A row of data/cores.csv by its id, by what the processor says of itself, by its flags alone; NULL unknown. */
+const struct pl_core *pl_core_of(const char *id);
+const struct pl_core *pl_core_in(const char *text); /* whose id a text holds: "AMD EPYC, zen5" */
+const struct pl_core *pl_core_of_cpuid(const char *vendor, uint32_t family, uint32_t model);
+const struct pl_core *pl_core_of_flags(const char *flags);
+/* All-core clock and bytes a second of one socket's RAM at the rated speed; 0 unknown. */
+double pl_cpu_hz(const struct pl_cpu *c);
+double pl_cpu_ram_bytes_per_s(const struct pl_cpu *c);
+/* What servers with this core have in the middle: all-core clock, RAM of a socket; 0 none catalogued. */
+double pl_core_server_hz(const struct pl_core *c);
+double pl_core_server_ram_bytes_per_s(const struct pl_core *c);
 
 /* ---- machines --------------------------------------------------------------------------------------------------- */
 
@@ -105,6 +141,7 @@ struct pl_device {
 	double power_limit_w;      /* detected and below the maker's; 0: none known */
 	const char *pci_address;   /* "0000:01:00.0" or NULL */
 	uint32_t node;             /* which host it sits in */
+	bool rpc;                  /* on another host than the engine, which calls it over the network (llama.cpp's RPC) */
 	int32_t numa_node;         /* -1 unknown */
 };
 
@@ -113,15 +150,20 @@ struct pl_machine {
 	bool detected;             /* this machine, not a description */
 	struct pl_device *devices;
 	uint32_t n_devices;
-	uint32_t n_nodes;          /* hosts; devices are dealt out evenly */
+	uint32_t n_nodes;          /* hosts; the engine runs on host 0 */
 	const struct pl_node *node;   /* when named by node */
 	const struct pl_cloud *cloud; /* when named by cloud instance */
 	const char *link;          /* "nvlink", "pcie", … between the devices of a host; NULL unknown */
+	const struct pl_link *net; /* between the hosts; NULL unknown */
 	const char *cpu;           /* name or NULL */
+	const struct pl_cpu *cpu_row; /* that CPU in the catalogue; NULL unknown */
+	const struct pl_core *core;   /* what its (fast) cores are; NULL unknown */
+	double cpu_hz;             /* clock of all cores at work; 0 unknown */
 	uint32_t cpu_cores, cpu_threads, numa_nodes, sockets; /* 0 unknown */
 	const char *cpu_flags;     /* space-separated ISA names that matter ("avx2 avx512f amx_int8"), NULL unknown */
 	struct pl_opt_u64 ram_bytes, ram_free_bytes; /* of one host */
-	double ram_bytes_per_s;    /* 0 unknown */
+	double ram_bytes_per_s;    /* of one socket; 0 unknown */
+	bool ram_rated;            /* … as the CPU's maker rates it: nobody said how fast it is */
 	const char *ram_type;      /* "ddr5-5600" or NULL */
 	double disk_bytes_per_s;   /* what weights are read from; 0 unknown */
 };

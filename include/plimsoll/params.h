@@ -55,6 +55,8 @@ struct pl_params {
 	bool no_repack;                  /* weights on the CPU keep the file's layout */
 	bool no_op_offload;              /* batches never go to the GPU for weights that stay on the CPU */
 	bool no_host;                    /* no pinned host buffers */
+	enum pl_numa { PL_NUMA_NONE = 0, PL_NUMA_DISTRIBUTE, PL_NUMA_ISOLATE, PL_NUMA_NUMACTL } numa;
+	uint32_t n_threads;              /* of the CPU; 0: one a core */
 	const struct pl_tensor_override *overrides;
 	uint32_t n_overrides;
 	bool engine_fit;                 /* the engine's own -fit decides what is PL_AUTO, not our placement */

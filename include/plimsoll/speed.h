@@ -43,6 +43,8 @@ struct pl_speed_setup {
 	double power_limit_w;                /* cap of each GPU; 0: the device's own, else the maker's */
 	double weight_bytes;                 /* size of the weights as stated for a file; 0: the model's own */
 	uint32_t cpu_threads;                /* 0: the machine's cores */
+	bool no_sgemm;                       /* llama.cpp built with GGML_LLAMAFILE off: plain types have no tiles on the CPU */
+	bool interleaved;                    /* ik_llama.cpp: weights stand in its own order (-rtr, types of _R4) */
 	double disk_bytes_per_s;             /* the disk the weights lie on; 0: a PCIe 4.0 drive is assumed */
 	bool rocwmma;                        /* HIP built with rocWMMA's flash attention (matters before the autumn of 2025) */
 	double age_years;                    /* of the engine's build against the newest the constants know; 0: the newest */

@@ -201,3 +201,26 @@ int pl_model_row_find(const char *name, const struct pl_model_row **ret_row, str
 	}
 	return pl_near_fail(&near, pl_tr("model"), name, err);
 }
+
+/* "10gbe", "2.5 GbE", "100g": an Ethernet of so many Gbit/s. */
+static const struct pl_link *ethernet(const char *name)
+{
+	char *end, id[32];
+	double gbit = strtod(name, &end);
+	while (*end == ' ')
+		end++;
+	if (end == name || !(gbit > 0) || (strcasecmp(end, "gbe") && strcasecmp(end, "g") && strcasecmp(end, "gbit")))
+		return NULL;
+	(void)snprintf(id, sizeof id, "eth-%gg", gbit);
+	return pl_link_of(id);
+}
+
+const struct pl_link *pl_link_of(const char *name)
+{
+	uint32_t n;
+	const struct pl_link *rows = pl_catalog_links(&n);
+	for (uint32_t i = 0; i < n; i++)
+		if (!strcasecmp(rows[i].id, name) || !strcasecmp(rows[i].name, name))
+			return &rows[i];
+	return ethernet(name);
+}

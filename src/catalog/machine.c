@@ -12,7 +12,7 @@
 #include "catalog/machine.h"
 #include "catalog/normal.h"
 
-enum { MAX_LINE = 1024, MAX_NODES = 1024, WORD = 128 };
+enum { MAX_LINE = 1024, MAX_NODES = 1024, MAX_SOCKETS = 16, WORD = 128 };
 
 struct line {
 	struct pl_arena *a;
@@ -20,6 +20,8 @@ struct line {
 	struct pl_device devices[PL_MAX_DEVICES];
 	uint32_t n_devices;
 	double pcie_gen, pcie_lanes;
+	uint32_t rpc_hosts; /* named so far */
+	double ram_channels, ram_mt_per_s; /* of one socket; 0 not said */
 	struct pl_err *err;
 };
 
@@ -227,11 +229,27 @@ static bool is_cpu_only(const char *word)
 	return !strcasecmp(word, "cpu") || !strcasecmp(word, "none") || !strcasecmp(word, "no gpu");
 }
 
-static int device_part(struct line *l, char *part)
+/* "epyc 9654", "2x xeon gold 6226r"; a count of sockets is small, "7950x 16-core" is a name. */
+static int cpu(struct line *l, char *name)
+{
+	char *rest = name;
+	uint32_t count = 1;
+	struct pl_err ignored, *err = l->err;
+	l->err = &ignored;
+	bool counted = !take_count(l, &rest, &count) && count <= MAX_SOCKETS;
+	l->err = err;
+	if (counted && count > 1)
+		l->m->sockets = count;
+	if (l->m->sockets > MAX_SOCKETS)
+		return pl_fail(l->err, PL_ERR_RANGE, "--on", "'%.60s' in %u sockets: 1 to %d are possible", name, l->m->sockets, MAX_SOCKETS);
+	l->m->cpu = pl_arena_strdup(l->a, counted ? rest : name);
+	return 0;
+}
+
+static int named_devices(struct line *l, char *part)
 {
 	uint32_t count;
 	bool is;
-	part = trim(part);
 	if (!*part)
 		return pl_fail(l->err, PL_ERR_FORMAT, "--on", "a device is missing before or after '+'");
 	int rc = take_count(l, &part, &count);
@@ -239,9 +257,9 @@ static int device_part(struct line *l, char *part)
 		return rc;
 	if (is_cpu_only(part))
 		return 0;
-	if (!strncasecmp(part, "cpu ", 4)) { /* "cpu epyc 9654": no GPU, and which CPU */
-		l->m->cpu = pl_arena_strdup(l->a, trim(part + 4));
-		return 0;
+	if (!strncasecmp(part, "cpu ", 4)) { /* "cpu epyc 9654", "2x cpu epyc 9654": no GPU, and which CPU */
+		l->m->sockets = count;
+		return cpu(l, trim(part + 4));
 	}
 	rc = sized_card(l, part, count, &is);
 	if (rc || is)
@@ -256,9 +274,28 @@ static int device_part(struct line *l, char *part)
 	return named_card(l, part, count);
 }
 
+/* "rpc 2x rtx3090": cards of another host, which llama.cpp reaches over the network. */
+static int device_part(struct line *l, char *part)
+{
+	uint32_t first = l->n_devices;
+	part = trim(part);
+	bool rpc = !strncasecmp(part, "rpc ", 4);
+	int rc = named_devices(l, rpc ? trim(part + 4) : part);
+	if (rc || !rpc)
+		return rc;
+	if (l->n_devices == first)
+		return pl_fail(l->err, PL_ERR_FORMAT, "--on", "'%.60s' names no card", part);
+	l->m->n_nodes = ++l->rpc_hosts + 1;
+	for (uint32_t i = first; i < l->n_devices; i++) {
+		l->devices[i].node = l->rpc_hosts;
+		l->devices[i].rpc = true;
+	}
+	return 0;
+}
+
 /* ---- attributes ------------------------------------------------------------------------------------------------- */
 
-/* "ddr5-5600", "8ch": how fast the RAM is. DDR moves 8 bytes a channel and transfer (JEDEC). */
+/* "ddr5-5600", "8ch": how fast the RAM of a socket is. */
 static int ram_words(struct line *l, char *words)
 {
 	double channels = 0, mt_per_s = 0;
@@ -276,8 +313,8 @@ static int ram_words(struct line *l, char *words)
 			return pl_fail(l->err, PL_ERR_FORMAT, "--on", "'%.40s' is not understood after the RAM size; write ddr5-5600 or 8ch", w);
 		}
 	}
-	if (mt_per_s > 0)
-		l->m->ram_bytes_per_s = mt_per_s * 1e6 * 8 * (channels > 0 ? channels : 2);
+	l->ram_channels = channels;
+	l->ram_mt_per_s = mt_per_s;
 	return 0;
 }
 
@@ -327,23 +364,69 @@ static int cores(struct line *l, const char *value)
 	return 0;
 }
 
-/* A known CPU says how fast its RAM is at the speed its maker rates. */
-static void cpu_platform(struct line *l)
+static int sockets(struct line *l, const char *value)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+	if (end == value || *end || n < 1 || n > MAX_SOCKETS)
+		return pl_fail(l->err, PL_ERR_RANGE, "--on", "'sockets %.40s': 1 to %d are possible", value, MAX_SOCKETS);
+	l->m->sockets = (uint32_t)n;
+	return 0;
+}
+
+/* A platform whose example is the named CPU says how fast its RAM is at the rated speed. */
+static double platform_bytes_per_s(const struct pl_machine *m)
 {
 	char want[PL_NORMAL_MAX], have[PL_NORMAL_MAX];
 	uint32_t n;
 	const struct pl_host_platform *hosts = pl_catalog_hosts(&n), *found = NULL;
-	if (!l->m->cpu || l->m->ram_bytes_per_s > 0)
-		return;
-	pl_normal(l->m->cpu, NULL, want);
+	pl_normal(m->cpu, NULL, want);
 	for (uint32_t i = 0; i < n && *want; i++) {
 		pl_normal(hosts[i].example_cpu, NULL, have);
-		bool same_ram = !l->m->ram_type || !strncasecmp(l->m->ram_type, hosts[i].mem_type, 4);
+		bool same_ram = !m->ram_type || !strncasecmp(m->ram_type, hosts[i].mem_type, 4);
 		if (*have && (strstr(have, want) || strstr(want, have)) && same_ram)
 			found = &hosts[i]; /* the newer of two boards stands later */
 	}
-	if (found && !isnan(found->mem_bytes_per_s))
-		l->m->ram_bytes_per_s = found->mem_bytes_per_s;
+	return found && !isnan(found->mem_bytes_per_s) ? found->mem_bytes_per_s : 0;
+}
+
+/* The part whose memory the CPU shares has its CPU in its name ("Apple M2 Max", "NVIDIA GB10"). */
+static void known_cpu(struct line *l)
+{
+	struct pl_machine *m = l->m;
+	const char *name = m->cpu ? m->cpu : l->n_devices && l->devices[0].unified_memory ? l->devices[0].name : NULL;
+	m->cpu_row = name ? pl_cpu_of(name) : NULL;
+	if (!m->cpu_row) { /* "zen5": a virtual machine, or whoever knows the core alone; the rest is as its servers have it */
+		m->core = name ? pl_core_in(name) : NULL;
+		m->cpu_flags = m->core ? m->core->isa : NULL;
+		m->cpu_hz = m->core ? pl_core_server_hz(m->core) : 0;
+		return;
+	}
+	m->core = pl_core_of(m->cpu_row->core);
+	m->cpu_flags = m->core ? m->core->isa : NULL;
+	m->cpu_hz = pl_cpu_hz(m->cpu_row);
+	if (!m->cpu_cores)
+		m->cpu_cores = (m->cpu_row->cores + m->cpu_row->slow_cores) * (m->sockets ? m->sockets : 1);
+}
+
+/* DDR moves 8 bytes a channel and transfer (JEDEC). What the line leaves open, the CPU's maker rates. */
+static void ram_speed(struct line *l)
+{
+	struct pl_machine *m = l->m;
+	const struct pl_cpu *c = m->cpu_row;
+	bool other_kind = c && m->ram_type && strncasecmp(m->ram_type, c->mem_type, 4) != 0 && strncasecmp(m->ram_type, "lpddr", 5) != 0;
+	double channels = l->ram_channels > 0 ? l->ram_channels : c && c->channels >= 0.5 ? c->channels : 2;
+	if (l->ram_mt_per_s > 0) {
+		m->ram_bytes_per_s = l->ram_mt_per_s * 1e6 * 8 * channels;
+		return;
+	}
+	if (c && !other_kind && c->mt_per_s && c->channels >= 0.5)
+		m->ram_bytes_per_s = c->mt_per_s * 1e6 * 8 * channels;
+	else if (m->core && !c)
+		m->ram_bytes_per_s = pl_core_server_ram_bytes_per_s(m->core);
+	else if (m->cpu)
+		m->ram_bytes_per_s = platform_bytes_per_s(m);
+	m->ram_rated = m->ram_bytes_per_s > 0;
 }
 
 static const char *after_word(const char *part, const char *word)
@@ -372,9 +455,13 @@ static int attribute(struct line *l, char *part)
 		return cores(l, value);
 	if ((value = after_word(part, "disk")) && *value)
 		return pl_disk_find(value, &l->m->disk_bytes_per_s, l->err);
-	if ((value = after_word(part, "cpu")) && *value) {
-		l->m->cpu = pl_arena_strdup(l->a, value);
-		return 0;
+	if ((value = after_word(part, "cpu")) && *value)
+		return cpu(l, (char *)(uintptr_t)value);
+	if ((value = after_word(part, "sockets")) && *value)
+		return sockets(l, value);
+	if ((value = after_word(part, "net")) && *value) {
+		l->m->net = pl_link_of(value);
+		return l->m->net ? 0 : pl_fail(l->err, PL_ERR_UNKNOWN_NAME, "--on", "'net %.40s' is no link that is known: 'plimsoll show link' lists them", value);
 	}
 	for (size_t i = 0; i < sizeof links / sizeof *links; i++)
 		if (!strcasecmp(part, links[i])) {
@@ -382,7 +469,7 @@ static int attribute(struct line *l, char *part)
 			return 0;
 		}
 	return pl_fail(l->err, PL_ERR_FORMAT, "--on",
-	               "'%.60s' is not understood; after the devices come: ram 64GiB, cpu NAME, cores N, nvlink, pcie4 x8, disk nvme4", part);
+	               "'%.60s' is not understood; after the devices come: ram 64GiB, cpu NAME, cores N, sockets N, nvlink, pcie4 x8, net 10gbe, disk nvme4", part);
 }
 
 /* ---- the whole -------------------------------------------------------------------------------------------------- */
@@ -408,20 +495,22 @@ static const char *describe(struct line *l)
 		text = pl_arena_printf(l->a, pl_tr("%u × %s %s: "), m->n_nodes, m->cloud->provider, m->cloud->instance);
 	for (uint32_t i = 0; i < l->n_devices && text;) {
 		uint32_t n = 1;
-		while (i + n < l->n_devices && !strcmp(l->devices[i].name, l->devices[i + n].name))
+		while (i + n < l->n_devices && !strcmp(l->devices[i].name, l->devices[i + n].name) && (!l->rpc_hosts || l->devices[i].node == l->devices[i + n].node))
 			n++;
-		text = pl_arena_printf(l->a, "%s%s%u × %s", text, i ? " + " : "", n, l->devices[i].name);
+		text = pl_arena_printf(l->a, "%s%s%s%u × %s", text, i ? " + " : "", l->rpc_hosts && l->devices[i].node ? "rpc " : "", n, l->devices[i].name);
 		i += n;
 	}
 	if (text && !l->n_devices)
 		text = pl_arena_printf(l->a, "%s%s", text, pl_tr("no GPU"));
 	if (text && m->link && *m->link)
 		text = pl_arena_printf(l->a, pl_tr("%s, %s"), text, link_name(m->link));
+	if (text && m->net)
+		text = pl_arena_printf(l->a, pl_tr("%s, %s"), text, m->net->name);
 	if (text && l->pcie_gen > 0)
 		text = l->pcie_lanes > 0 ? pl_arena_printf(l->a, pl_tr("%s, PCIe %g x%g"), text, l->pcie_gen, l->pcie_lanes)
 		                         : pl_arena_printf(l->a, pl_tr("%s, PCIe %g"), text, l->pcie_gen);
 	if (text && m->cpu)
-		text = pl_arena_printf(l->a, pl_tr("%s, %s"), text, m->cpu);
+		text = m->sockets > 1 ? pl_arena_printf(l->a, pl_tr("%s, %u × %s"), text, m->sockets, m->cpu) : pl_arena_printf(l->a, pl_tr("%s, %s"), text, m->cpu);
 	if (text && m->ram_bytes.known)
 		text = pl_arena_printf(l->a, pl_tr("%s, RAM %s"), text, pl_fmt_bytes(b, m->ram_bytes.value));
 	if (text && m->disk_bytes_per_s > 0)
@@ -447,7 +536,8 @@ static int parse_devices(struct line *l, char *text)
 static int finish(struct line *l, const struct pl_machine **ret_machine)
 {
 	struct pl_machine *m = l->m;
-	cpu_platform(l);
+	known_cpu(l);
+	ram_speed(l);
 	for (uint32_t i = 0; i < l->n_devices; i++) {
 		l->devices[i].pcie_gen = l->pcie_gen;
 		l->devices[i].pcie_lanes = l->pcie_lanes;

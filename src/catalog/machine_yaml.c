@@ -33,7 +33,7 @@ static int add(struct doc *y, char *to, const char *separator, const char *text)
 /* {name: rtx4090, count: 2} or {memory: 24GiB} or a plain "2x rtx4090" */
 static int device(struct doc *y, const yaml_node_t *n)
 {
-	const char *plain = scalar(n), *name = NULL, *count = NULL, *memory = NULL;
+	const char *plain = scalar(n), *name = NULL, *count = NULL, *memory = NULL, *rpc = "";
 	char text[3 * MAX_VALUE];
 	if (plain)
 		return add(y, y->devices, " + ", plain);
@@ -49,12 +49,14 @@ static int device(struct doc *y, const yaml_node_t *n)
 			count = value;
 		else if (!strcmp(key, "memory"))
 			memory = value;
+		else if (!strcmp(key, "rpc"))
+			rpc = !strcmp(value, "true") || !strcmp(value, "yes") ? "rpc " : "";
 		else
-			return pl_fail(y->err, PL_ERR_FORMAT, y->name, "a device has no entry '%.60s'; name, count and memory are known", key);
+			return pl_fail(y->err, PL_ERR_FORMAT, y->name, "a device has no entry '%.60s'; name, count, memory and rpc are known", key);
 	}
 	if (!name && !memory)
 		return pl_fail(y->err, PL_ERR_FORMAT, y->name, "a device needs a 'name' or a 'memory'");
-	(void)snprintf(text, sizeof text, "%s%s%s%.*s", count ? count : "", count ? "x " : "", name ? "" : "gpu-", MAX_VALUE,
+	(void)snprintf(text, sizeof text, "%s%s%s%s%.*s", rpc, count ? count : "", count ? "x " : "", name ? "" : "gpu-", MAX_VALUE,
 	               name ? name : memory);
 	return add(y, y->devices, " + ", text);
 }
@@ -73,7 +75,7 @@ static int devices(struct doc *y, const yaml_node_t *n)
 
 static int entry(struct doc *y, const char *key, const yaml_node_t *n)
 {
-	static const char *const words[] = {"ram", "cpu", "cores", "pcie", "disk"};
+	static const char *const words[] = {"ram", "cpu", "cores", "sockets", "pcie", "net", "disk"};
 	const char *value = scalar(n);
 	char text[2 * MAX_VALUE];
 	if (!strcmp(key, "devices") || !strcmp(key, "gpus"))
@@ -87,7 +89,7 @@ static int entry(struct doc *y, const char *key, const yaml_node_t *n)
 			(void)snprintf(text, sizeof text, "%s %.*s", key, MAX_VALUE, value);
 			return add(y, y->rest, ", ", text);
 		}
-	return pl_fail(y->err, PL_ERR_FORMAT, y->name, "there is no entry '%.60s'; devices, ram, cpu, cores, pcie, disk and link are known", key);
+	return pl_fail(y->err, PL_ERR_FORMAT, y->name, "there is no entry '%.60s'; devices, ram, cpu, cores, sockets, pcie, disk, link and net are known", key);
 }
 
 static int read_document(struct doc *y)

@@ -241,6 +241,9 @@ static void list_others(struct rows *r, const char *kind)
 	else if (!strcmp(kind, "cloud"))
 		for (const struct pl_cloud *p = pl_catalog_clouds(&n), *e = p + n; p < e; p++)
 			row(r, p->id, "gpu_id", p->gpu_id);
+	else if (!strcmp(kind, "cpu"))
+		for (const struct pl_cpu *p = pl_catalog_cpus(&n), *e = p + n; p < e; p++)
+			row(r, p->id, "name", p->name);
 	else if (!strcmp(kind, "host"))
 		for (const struct pl_host_platform *p = pl_catalog_hosts(&n), *e = p + n; p < e; p++)
 			row(r, p->id, "name", p->platform);
@@ -290,9 +293,25 @@ static int show_list(const struct pl_cli *cli, const char *kind, struct pl_err *
 	return r.list ? pl_cli_json(cli->out, r.list, err) : 0;
 }
 
+static int show_cpu(const struct pl_cli *cli, const struct pl_cpu *p)
+{
+	const struct pl_core *core = pl_core_of(p->core);
+	const struct field fields[] = {
+	    TEXT(PL_N_("name"), "name", p->name), TEXT(PL_N_("id"), "id", p->id), NUM(PL_N_("cores"), "cores", U_PLAIN, maybe(p->cores)),
+	    NUM(PL_N_("efficiency cores"), "efficiency_cores", U_PLAIN, maybe(p->slow_cores)), TEXT(PL_N_("core"), "core", core->name),
+	    TEXT(PL_N_("instruction sets"), "isa", core->isa), NUM(PL_N_("all cores, GHz"), "all_core_ghz", U_PLAIN, pl_cpu_hz(p) / 1e9),
+	    TEXT(PL_N_("memory type"), "memory_type", p->mem_type), NUM(PL_N_("channels"), "channels", U_PLAIN, p->channels),
+	    NUM(PL_N_("MT/s"), "mt_per_s", U_PLAIN, maybe(p->mt_per_s)),
+	    NUM(PL_N_("bandwidth"), "bytes_per_s", U_BANDWIDTH, p->mt_per_s ? pl_cpu_ram_bytes_per_s(p) : NAN), TEXT(PL_N_("notes"), "notes", p->notes),
+	    TEXT(PL_N_("source"), "source_url", p->source_url)};
+	return ENTRY(cli, fields);
+}
+
 static int show_row(const struct pl_cli *cli, const char *kind, const char *name, struct pl_err *err)
 {
 	uint32_t n;
+	if (!strcmp(kind, "cpu") && pl_cpu_of(name))
+		return show_cpu(cli, pl_cpu_of(name));
 	if (!strcmp(kind, "host"))
 		for (const struct pl_host_platform *p = pl_catalog_hosts(&n), *e = p + n; p < e; p++)
 			if (!strcasecmp(p->id, name) || strcasestr(p->platform, name) || strcasestr(p->example_cpu, name)) {
@@ -326,7 +345,7 @@ static int show_row(const struct pl_cli *cli, const char *kind, const char *name
 
 int cmd_show(const struct pl_cli *cli)
 {
-	static const char *const kinds[] = {"gpu", "node", "cloud", "host", "link", "precision", "model", "engine", "quant"};
+	static const char *const kinds[] = {"gpu", "node", "cloud", "cpu", "host", "link", "precision", "model", "engine", "quant"};
 	const char *kind = cli->words[0], *name = cli->n_words > 1 ? cli->words[1] : NULL;
 	struct pl_err err = {0};
 	bool known = false;
@@ -334,7 +353,7 @@ int cmd_show(const struct pl_cli *cli)
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
 		known = known || !strcmp(kind, kinds[i]);
 	if (!known) {
-		(void)pl_fail(&err, PL_ERR_USAGE, "show", "there is no '%.40s' to show; gpu, node, cloud, host, link, precision, model, engine and quant are known", kind);
+		(void)pl_fail(&err, PL_ERR_USAGE, "show", "there is no '%.40s' to show; gpu, node, cloud, cpu, host, link, precision, model, engine and quant are known", kind);
 		return pl_cli_fail(&err);
 	}
 	if (!strcmp(kind, "precision"))

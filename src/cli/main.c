@@ -17,7 +17,7 @@ const struct pl_cmd pl_commands[] = {
     {C_INSPECT, "inspect", "FILE", PL_N_("what is in a model file"),
      PL_N_("Reads the header of a GGUF or safetensors model and lists its precision, its tensors and its cache per token."), 1, 1,
      cmd_inspect},
-    {C_SHOW, "show", "KIND [NAME]", PL_N_("the catalogue: gpu, node, cloud, host, link, precision, model, engine, quant"),
+    {C_SHOW, "show", "KIND [NAME]", PL_N_("the catalogue: gpu, node, cloud, cpu, host, link, precision, model, engine, quant"),
      PL_N_("Shows one entry of the catalogue with the source of its facts, or lists all of them."), 1, 2, cmd_show},
     {C_SYNTH, "synth", "MODEL -o FILE", PL_N_("write a model file with true shapes and dummy weights"),
      PL_N_("Writes a GGUF file that llama.cpp loads, serves and benches: try a machine before downloading the model. With --sparse only "

@@ -8,7 +8,7 @@
 enum action {
 	NOTHING, FIT_TARGET, FIT_CTX, RPC, MODEL, HF_REPO, HF_FILE, PROMPT, GEN, PG, DEPTH, BATCH, UBATCH, TYPE_K, TYPE_V, GPU_LAYERS,
 	N_CPU_MOE, SPLIT_MODE, MAIN_GPU, NO_KV_OFFLOAD, FLASH_ATTN, DEVICE, LOAD_MODE, EMBEDDINGS, TENSOR_SPLIT, OVERRIDE, NO_OP_OFFLOAD,
-	NO_HOST, REPACK, MMAP, DIRECT_IO
+	NO_HOST, REPACK, MMAP, DIRECT_IO, NUMA, THREADS
 };
 
 const struct pl_flag pl_llama_bench_flags[N_BENCH_FLAGS] = {
@@ -95,7 +95,7 @@ static int apply_run(struct pl_reader *r, enum action action, const char *value)
 	case PG: return pair(r, value);
 	case DEPTH: return pl_llama_list_most(r, value, &r->own.llama.n_depth);
 	case RPC:
-		pl_remark(r, PL_NOTE_INFO, "--rpc: the devices of those servers must be part of the hardware line; they stand first");
+		pl_remark(r, PL_NOTE_INFO, "--rpc: the devices of those servers belong in the hardware line, first: 'rpc rtx3090 + rtx4090, net 10gbe'");
 		break;
 	default: break;
 	}
@@ -124,6 +124,7 @@ static int apply_size(struct pl_reader *r, enum action action, const char *value
 		rc = pl_read_int(r, first_of(r, value), 0, INT32_MAX, &n);
 		p->n_cpu_moe = (int32_t)n;
 		break;
+	case THREADS: rc = pl_read_u32(r, first_of(r, value), 0, 65536, &p->n_threads); break;
 	case MAIN_GPU: rc = pl_read_u32(r, first_of(r, value), 0, PL_MAX_DEVICES - 1, &p->main_gpu); break;
 	case FIT_TARGET:
 		rc = pl_read_int(r, first_of(r, value), 0, INT32_MAX, &n);
@@ -147,6 +148,7 @@ int pl_llama_bench_apply(struct pl_reader *r, const struct pl_flag *f, const cha
 	(void)value2;
 	(void)negated;
 	switch ((int)f->action) {
+	case NUMA: return pl_llama_numa(r, first_of(r, value));
 	case TYPE_K: return pl_llama_cache_type(r, first_of(r, value), &p->type_k);
 	case TYPE_V: return pl_llama_cache_type(r, first_of(r, value), &p->type_v);
 	case SPLIT_MODE: return pl_llama_split_mode(r, first_of(r, value));

@@ -21,7 +21,7 @@ enum action {
 	N_CPU_MOE, N_CPU_FFN, GPU_LAYERS, SPLIT_MODE, TENSOR_SPLIT, MAIN_GPU, FIT, FIT_TARGET, FIT_CTX, OP_OFFLOAD, LORA, MODEL, MODEL_URL,
 	DOCKER, HF_REPO, HF_FILE, EMBEDDING, PPL_STRIDE, KL, PPL_OTHER, DRAFT_HF, DRAFT_TYPE_K, DRAFT_TYPE_V, DRAFT_CPU_MOE, DRAFT_N_CPU_MOE,
 	DRAFT_MAX, DRAFT_GPU_LAYERS, DRAFT_MODEL, SPEC_TYPE, DRAFT_DEVICE, DRAFT_OVERRIDE, DRAFT_CTX, ROUTER, OVERRIDE_KV, BB_SEQS, PRESET,
-	MOE_CACHE, DRAFT_UBATCH
+	MOE_CACHE, DRAFT_UBATCH, NUMA, THREADS
 };
 
 static const struct pl_flag flags[] = {
@@ -87,6 +87,17 @@ int pl_llama_split_mode(struct pl_reader *r, const char *value)
 	else
 		return pl_refuse(r, "'%.40s' is no split mode: the program stops here; it knows none, layer, row and tensor", value);
 	return 0;
+}
+
+int pl_llama_numa(struct pl_reader *r, const char *value)
+{
+	static const char *const names[] = {[PL_NUMA_DISTRIBUTE] = "distribute", [PL_NUMA_ISOLATE] = "isolate", [PL_NUMA_NUMACTL] = "numactl"};
+	for (size_t i = PL_NUMA_DISTRIBUTE; i < sizeof names / sizeof *names; i++)
+		if (!strcmp(value, names[i])) {
+			r->cmd->params.numa = (enum pl_numa)i;
+			return 0;
+		}
+	return pl_refuse(r, "'%.40s' is no way to use NUMA nodes: the program stops here; it knows distribute, isolate and numactl", value);
 }
 
 /* Shares, separated by runs of "," and "/" (llama-bench: only "/"). */
@@ -296,7 +307,7 @@ static bool set_devices(struct pl_reader *r, enum action action, const char *val
 		p->fit_ctx_min_tokens = *rc ? 0 : (uint64_t)n;
 		break;
 	case RPC:
-		pl_remark(r, PL_NOTE_INFO, "--rpc: the devices of those servers must be part of the hardware line; they stand first");
+		pl_remark(r, PL_NOTE_INFO, "--rpc: the devices of those servers belong in the hardware line, first: 'rpc rtx3090 + rtx4090, net 10gbe'");
 		break;
 	default: return false;
 	}
@@ -306,11 +317,17 @@ static bool set_devices(struct pl_reader *r, enum action action, const char *val
 static bool set_memory(struct pl_reader *r, enum action action, const char *value, bool no, int *rc)
 {
 	struct pl_params *p = &r->cmd->params;
+	int64_t n = 0;
 	switch ((int)action) {
 	case KV_OFFLOAD: p->no_kv_offload = no; break;
 	case REPACK: p->no_repack = no; break;
 	case NO_HOST: p->no_host = true; break;
 	case OP_OFFLOAD: p->no_op_offload = no; break;
+	case NUMA: *rc = pl_llama_numa(r, value); break;
+	case THREADS: /* below 1: as many as the hardware has */
+		*rc = pl_read_int(r, value, INT32_MIN, INT32_MAX, &n);
+		p->n_threads = n > 0 ? (uint32_t)n : 0;
+		break;
 	case LOAD_MODE: *rc = pl_llama_load_mode(r, value); break;
 	case MMAP: p->no_mmap = no; break;
 	case MLOCK: p->mlock = true; break;

@@ -11,6 +11,7 @@ int pl_llama_flash(struct pl_reader *r, const char *value, int32_t *ret);
 int pl_llama_cache_type(struct pl_reader *r, const char *value, enum pl_dtype *ret);
 int pl_llama_split_mode(struct pl_reader *r, const char *value);
 int pl_llama_tensor_split(struct pl_reader *r, const char *value, const char *separators);
+int pl_llama_numa(struct pl_reader *r, const char *value);
 int pl_llama_load_mode(struct pl_reader *r, const char *value);
 int pl_llama_devices(struct pl_reader *r, const char *value, const char *separators, struct pl_device_pick *ret);
 int pl_llama_overrides(struct pl_reader *r, const char *value, char separator);

@@ -56,7 +56,7 @@ static uint64_t room_of(const struct pl_machine *hw, const struct pl_device *d)
 
 const char *ll_buffer_prefix(const struct ll_device *d)
 {
-	switch (d->dev->vendor) {
+	switch (d->vendor) {
 	case PL_VENDOR_NVIDIA:
 		return "CUDA";
 	case PL_VENDOR_AMD:
@@ -73,26 +73,28 @@ const char *ll_buffer_prefix(const struct ll_device *d)
 static void add_device(struct ll_job *j, uint32_t index)
 {
 	const struct pl_device *d = &j->hw->devices[index];
-	bool cuda = d->vendor == PL_VENDOR_NVIDIA || d->vendor == PL_VENDOR_AMD;
+	enum pl_vendor vendor = d->rpc ? PL_VENDOR_UNKNOWN : d->vendor;
+	bool cuda = vendor == PL_VENDOR_NVIDIA || vendor == PL_VENDOR_AMD;
 	j->dev[j->n_dev++] = (struct ll_device){
 	    .index = index,
-	    .kind = cuda || d->vendor == PL_VENDOR_INTEL ? LL_PADDED : LL_PLAIN,
-	    .async = d->vendor != PL_VENDOR_APPLE && d->vendor != PL_VENDOR_INTEL,
+	    .kind = cuda || vendor == PL_VENDOR_INTEL ? LL_PADDED : LL_PLAIN,
+	    .async = vendor != PL_VENDOR_APPLE && vendor != PL_VENDOR_INTEL,
 	    .cuda = cuda,
-	    .offloads = cuda || d->vendor == PL_VENDOR_INTEL,
+	    .offloads = cuda || vendor == PL_VENDOR_INTEL,
 	    .room_bytes = room_of(j->hw, d),
 	    .overhead_bytes = overhead_of(d),
 	    .dev = d,
+	    .vendor = vendor,
 	};
 }
 
-/* Devices of the first host; with split mode none only the main one. */
+/* Devices of the first host and those it calls over RPC; with split mode none only the main one. */
 static int see_devices(struct ll_job *j, struct pl_err *err)
 {
 	const struct pl_params *p = j->p;
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < j->hw->n_devices && i < PL_MAX_DEVICES; i++) {
-		if (j->hw->devices[i].node)
+		if (j->hw->devices[i].node && !j->hw->devices[i].rpc)
 			continue;
 		if (p->split_mode != PL_SPLIT_NONE || n == p->main_gpu)
 			add_device(j, i);
@@ -188,8 +190,7 @@ int ll_job_init(struct ll_job *j, struct pl_arena *a, const struct pl_model *m, 
 	j->ctx.flash_attn = flash_attention(j);
 	j->repacks = true;
 	for (uint32_t d = 0; d < j->n_dev; d++)
-		j->repacks &= j->dev[d].dev->vendor == PL_VENDOR_OTHER || j->dev[d].dev->vendor == PL_VENDOR_APPLE ||
-		              j->dev[d].dev->vendor == PL_VENDOR_UNKNOWN;
+		j->repacks &= j->dev[d].vendor == PL_VENDOR_OTHER || j->dev[d].vendor == PL_VENDOR_APPLE || j->dev[d].vendor == PL_VENDOR_UNKNOWN;
 	if ((rc = ll_weights(j, err)) < 0)
 		return rc;
 	return ll_cache(j, err);

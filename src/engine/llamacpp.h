@@ -28,6 +28,7 @@ struct ll_device {
 	uint64_t taken_bytes; /* what is loaded beside the model takes of it */
 	uint64_t room_bytes, overhead_bytes; /* what it has (free, when detected), what the driver takes of it */
 	const struct pl_device *dev;
+	enum pl_vendor vendor; /* as the engine sees it: what stands behind an RPC device makes no difference */
 };
 
 struct ll_layer {

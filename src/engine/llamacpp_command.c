@@ -126,13 +126,29 @@ static void put_split(struct pl_words *w, const struct pl_machine *hw, const str
 	if (p->main_gpu)
 		pl_put_u64(w, "-mg", p->main_gpu);
 	for (uint32_t i = 0; i < hw->n_devices && i < PL_MAX_DEVICES && text; i++) {
-		if (hw->devices[i].node)
+		if (hw->devices[i].node && !hw->devices[i].rpc)
 			continue;
 		any |= p->tensor_split[i] > 0;
 		text = pl_arena_printf(w->a, "%s%s%.9g", text, *text ? "," : "", p->tensor_split[i]);
 	}
 	if (any && p->split_mode != PL_SPLIT_NONE) {
 		pl_put(w, "-ts");
+		pl_put(w, text);
+	}
+}
+
+/* Addresses are the user's: a host stands as rpc-1, rpc-2 with the program's own port. */
+static void put_rpc(struct pl_words *w, const struct pl_machine *hw)
+{
+	const char *text = "";
+	uint32_t last = 0;
+	for (uint32_t i = 0; i < hw->n_devices && text; i++)
+		if (hw->devices[i].rpc && hw->devices[i].node != last) {
+			last = hw->devices[i].node;
+			text = pl_arena_printf(w->a, "%s%srpc-%u:50052", text, *text ? "," : "", last);
+		}
+	if (last) {
+		pl_put(w, "--rpc");
 		pl_put(w, text);
 	}
 }
@@ -216,6 +232,7 @@ int ll_command(struct pl_arena *a, const struct pl_model *m, const char *model_r
 	(void)l;
 	pl_put(&w, "llama-server");
 	put_model(&w, m, model_ref);
+	put_rpc(&w, hw);
 	pl_put_u64(&w, "-c", pl_sat_mul(p->n_ctx_tokens, p->n_seq));
 	pl_put_u64(&w, "-np", p->n_seq); /* always: without it the server takes four slots and a unified cache */
 	if (gpu && p->n_gpu_layers >= 0)

@@ -266,6 +266,13 @@ static uint32_t usual_ubatch(struct pl_vrow *r)
 	return script && strcasestr(pl_vrow_text(r, "backend"), "rocm") ? 2048 : 512;
 }
 
+/* "Q4_K_R4", "BF16_R16", "-rtr", "rtr=1": weights in ik_llama.cpp's own order. */
+static bool interleaved(struct pl_vrow *r)
+{
+	regmatch_t m[1];
+	return find("_r[0-9]+$|_r[0-9]+ ", pl_vrow_text(r, "quant"), m, 1) || find("-rtr|rtr=1", pl_vrow_text(r, "notes"), m, 1);
+}
+
 static void fill_params(struct pl_vrow *r, const struct pl_local_case *c, const struct pl_machine *hw, const char *engine,
                         struct pl_params *p)
 {
@@ -281,6 +288,10 @@ static void fill_params(struct pl_vrow *r, const struct pl_local_case *c, const 
 	uint64_t ngl = pl_vrow_whole(r, "ngl", 0, 1000000, UINT64_MAX);
 	if (llama && ngl != UINT64_MAX)
 		p->n_gpu_layers = (int32_t)pl_min_u64(ngl, 9999);
+	regmatch_t m[2];
+	if (llama && find("offloaded ([0-9]+)/[0-9]+ layers", notes, m, 2))
+		p->n_gpu_layers = (int32_t)strtol(notes + m[1].rm_so, NULL, 10);
+	p->no_op_offload = interleaved(r); /* what the CPU has in its own order no GPU can multiply */
 	/* until the autumn of 2025 flash attention was asked for, since then it is on where there is a kernel */
 	if (pl_vrow_is(r, "flash_attn", "0") || (llama && !*pl_vrow_text(r, "flash_attn") && age_of(r, engine) > 0.8))
 		p->flash_attn = 0;
@@ -378,6 +389,8 @@ static struct pl_speed *compile(struct pl_local_reader *x, struct pl_vrow *r, co
 	                           .age_years = age_of(r, engine),
 	                           .rocwmma = strcasestr(pl_vrow_text(r, "backend"), "rocwmma") != NULL,
 	                           .power_limit_w = power_cap_w(r),
+	                           .interleaved = interleaved(r),
+	                           .no_sgemm = strstr(pl_vrow_text(r, "notes"), "GGML_LLAMAFILE=OFF") != NULL,
 	                           .cpu_threads = (uint32_t)pl_vrow_whole(r, "threads", 1, 4096, 0)};
 	const struct pl_speed *made;
 	if (pl_speed_compile(x->a, &s, &made, &err)) {
@@ -476,6 +489,11 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 		pl_vrow_reason(r, "the memory bandwidth of '%.60s' is not known", pl_vrow_text(r, "cpu"));
 		return false;
 	}
+	regmatch_t hit[1];
+	if (backend == PL_BACKEND_CPU && find("_kt", pl_vrow_text(r, "quant"), hit, 1)) {
+		pl_vrow_reason(r, "nothing is modelled of the trellis kernels of '%.40s' on CPUs", pl_vrow_text(r, "quant"));
+		return false;
+	}
 	if (backend == PL_BACKEND_CPU && !strstr(engine, "llama.cpp")) {
 		pl_vrow_reason(r, "nothing is modelled of '%.40s' on CPUs", pl_vrow_text(r, "engine"));
 		return false;
@@ -486,10 +504,10 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 		p.n_gpu_layers = 0;
 	if (backend == PL_BACKEND_METAL && p.n_gpu_layers == 1)
 		p.n_gpu_layers = 9999; /* until 2024 any number meant all layers on Metal */
-	const char *key = pl_arena_printf(r->a, "%s|%s|%s|%s|%d|%d|%d|%u|%d|%d|%llu|%.0f|%s|%u|%.0f|%d|%s|%d|%.0f", c.model, c.quant, line, engine, backend, p.n_gpu_layers,
+	const char *key = pl_arena_printf(r->a, "%s|%s|%s|%s|%d|%d|%d|%u|%d|%d|%llu|%.0f|%s|%u|%.0f|%d|%s|%d|%.0f|%d", c.model, c.quant, line, engine, backend, p.n_gpu_layers,
 	                                  p.n_cpu_moe, p.n_ubatch, p.type_k, p.split_mode, (unsigned long long)(p.n_ctx_tokens >> 13), weight_bytes,
 	                                  pl_vrow_text(r, "threads"), p.n_seq, floor(4 * age_of(r, engine)),
-	                                  p.flash_attn, kernels_of(r, engine, backend), strcasestr(pl_vrow_text(r, "backend"), "rocwmma") != NULL, power_cap_w(r));
+	                                  p.flash_attn, kernels_of(r, engine, backend), strcasestr(pl_vrow_text(r, "backend"), "rocwmma") != NULL, power_cap_w(r), interleaved(r));
 	c.speed = key ? compile(x, r, key, m, hw, engine, backend, &p, weight_bytes) : NULL;
 	if (!c.speed)
 		return false;

@@ -141,28 +141,27 @@ static const char *cpu_name(struct pl_vrow *r, const char *text)
 	return pl_arena_strdup(r->a, name);
 }
 
-/* "Ryzen-7950X", "i9-13900HK (laptop)": the platform whose example carries the same model number. */
-static const char *known_platform(const char *text)
-{
-	uint32_t n;
-	const struct pl_host_platform *hosts = pl_catalog_hosts(&n);
-	for (uint32_t i = n; i-- > 0;) {
-		regmatch_t m[1];
-		if (find("[0-9]{4,5}[a-z]*|N[0-9]{3}|Pi [0-9]|A192|258V|CP8180", hosts[i].example_cpu, m, 1)) {
-			char number[32];
-			(void)snprintf(number, sizeof number, "%.*s", (int)(m[0].rm_eo - m[0].rm_so), hosts[i].example_cpu + m[0].rm_so);
-			if (strcasestr(text, number))
-				return hosts[i].example_cpu;
-		}
-	}
-	return NULL;
-}
-
 /* Cores that a name or a remark tells: "96-Core", "(64 core, single socket)". */
 static long cores_in(const char *text)
 {
 	regmatch_t m[2];
 	return find("([0-9]+)[- ]cores?", text, m, 2) ? strtol(text + m[1].rm_so, NULL, 10) : 0;
+}
+
+/* "2x Intel Xeon Platinum 8488C", "Ryzen-7950X", "AMD EPYC 9654 96-core x1" */
+static const char *cpu_part(struct pl_vrow *r, const char *line, const char *cpu, const char **ret_device)
+{
+	const struct pl_cpu *row = pl_cpu_of(cpu);
+	const char *name = row ? row->id : cpu_name(r, cpu);
+	long cores = row ? 0 : cores_in(cpu);
+	regmatch_t m[2];
+	long count = find("^([0-9])x ", cpu, m, 2) ? strtol(cpu, NULL, 10) : 1;
+	line = *name && count > 1 ? pl_arena_printf(r->a, "%s, cpu %ldx %s", line, count, name) : *name ? pl_arena_printf(r->a, "%s, cpu %s", line, name) : line;
+	if (cores >= 2 && cores <= 512)
+		line = pl_arena_printf(r->a, "%s, cores %ld", line, cores);
+	if (!*ret_device)
+		*ret_device = name;
+	return line;
 }
 
 static bool is_blank(const char *s)
@@ -191,15 +190,8 @@ const char *pl_local_machine_line(struct pl_vrow *r, uint32_t *ret_n_gpu, const 
 	}
 	double gib = ram_gib(ram);
 	line = pl_arena_printf(r->a, "%s, ram %gGiB%s", line, gib >= 1 ? gib : assumed_ram_gib, ram_speed(r, ram));
-	if (!is_blank(cpu)) {
-		const char *platform = known_platform(cpu), *name = platform ? platform : cpu_name(r, cpu);
-		long cores = cores_in(cpu);
-		line = *name ? pl_arena_printf(r->a, "%s, cpu %s", line, name) : line;
-		if (cores >= 2 && cores <= 512)
-			line = pl_arena_printf(r->a, "%s, cores %ld", line, cores);
-		if (!*ret_device)
-			*ret_device = name;
-	}
+	if (!is_blank(cpu))
+		line = cpu_part(r, line, cpu, ret_device);
 	if (strcasestr(notes, "nvlink") && !strcasestr(notes, "no nvlink"))
 		line = pl_arena_printf(r->a, "%s, nvlink", line);
 	regmatch_t m[3];

@@ -267,6 +267,13 @@ static int write_header(struct pl_arena *a, const struct pl_model *whole, const 
 	return 0;
 }
 
+/* A file of 16 bits has vectors of 32, unlike the checkpoint: llama.cpp neither adds nor scales by shorter ones. */
+static const char *in_a_file(struct pl_arena *a, const char *quant)
+{
+	bool plain = quant && (!strcasecmp(quant, "f16") || !strcasecmp(quant, "bf16"));
+	return plain ? pl_arena_printf(a, "gguf-%s", quant) : quant;
+}
+
 int pl_synth_make(struct pl_arena *a, const struct pl_model *m, const struct pl_synth_params *p, struct pl_synth *ret,
                   struct pl_err *err)
 {
@@ -279,7 +286,7 @@ int pl_synth_make(struct pl_arena *a, const struct pl_model *m, const struct pl_
 		return pl_fail(err, PL_ERR_NOMEM, m->name, "out of memory");
 	if ((r = lay_out(a, m, p->n_layers ? p->n_layers : m->n_layers, plain, err)) < 0)
 		return r;
-	if (p->quant && (r = pl_model_requantise(a, plain, p->quant, &out, err)) < 0)
+	if (p->quant && (r = pl_model_requantise(a, plain, in_a_file(a, p->quant), &out, err)) < 0)
 		return r;
 	return write_header(a, m, out, p->no_vocab, ret, err);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/words.h"
 #include "probe/probe.h"
 
 static bool meminfo_kib(const char *text, const char *key, uint64_t *ret_bytes)
@@ -60,7 +61,7 @@ static const char *cpuinfo(struct pl_arena *a, const char *text, const char *key
 static const char *useful_flags(struct pl_arena *a, const char *flags)
 {
 	static const char *const wanted[] = {"avx",         "avx2",     "f16c",     "fma",      "avx_vnni",    "avx512f",
-	                                     "avx512_vnni", "amx_int8", "amx_bf16", "asimd",    "asimddp",     "i8mm",
+	                                     "avx512_vnni", "amx_int8", "amx_bf16", "asimd",    "asimddp",     "i8mm",        "asimdhp",
 	                                     "sve",         "sve2",     "bf16",     "avx512_bf16"};
 	const char *text = "";
 	for (size_t i = 0; i < sizeof wanted / sizeof *wanted && text; i++) {
@@ -76,6 +77,41 @@ static const char *useful_flags(struct pl_arena *a, const char *flags)
 	return text;
 }
 
+static uint32_t cpuinfo_number(struct pl_arena *a, const char *text, const char *key)
+{
+	const char *value = cpuinfo(a, text, key);
+	return value ? (uint32_t)strtoul(value, NULL, 0) : 0; /* Arm's are hexadecimal: 0x41 */
+}
+
+/* Which cores these are: by name, by the numbers the processor gives itself, by its flags. A virtual machine names a line of
+ * servers ("AMD EPYC") and hides how much of the socket's RAM is its own: its few cores are then what bounds it. */
+static void know_core(struct pl_probe *p, const char *text, const char *flags)
+{
+	enum { ARM = 65 };
+	struct pl_machine *m = p->machine;
+	const char *vendor = cpuinfo(p->a, text, "vendor_id");
+	uint64_t max_khz;
+	m->cpu_row = m->cpu ? pl_cpu_of(m->cpu) : NULL;
+	if (vendor)
+		m->core = pl_core_of_cpuid(!strcmp(vendor, "AuthenticAMD") ? "amd" : !strcmp(vendor, "GenuineIntel") ? "intel" : vendor,
+		                           cpuinfo_number(p->a, text, "cpu family"), cpuinfo_number(p->a, text, "\nmodel\t"));
+	else
+		m->core = pl_core_of_cpuid("arm", cpuinfo_number(p->a, text, "CPU implementer"), cpuinfo_number(p->a, text, "CPU part"));
+	if (m->cpu_row)
+		m->core = pl_core_of(m->cpu_row->core);
+	if (!m->core)
+		m->core = pl_core_of_flags(m->cpu_flags);
+	bool is_virtual = flags && pl_word_in(flags, "hypervisor");
+	if (m->cpu_row)
+		m->cpu_hz = pl_cpu_hz(m->cpu_row);
+	else if (pl_facts_file_u64(p->facts, "/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", &max_khz))
+		m->cpu_hz = (double)max_khz * 1e3;
+	else if (m->core && is_virtual)
+		m->cpu_hz = pl_core_server_hz(m->core);
+	m->ram_bytes_per_s = m->cpu_row ? pl_cpu_ram_bytes_per_s(m->cpu_row) : m->core && is_virtual ? pl_core_server_ram_bytes_per_s(m->core) : 0;
+	m->ram_rated = m->ram_bytes_per_s > 0;
+}
+
 void pl_probe_cpu(struct pl_probe *p)
 {
 	enum { FIRST_CPU = 16384 }; /* the first processor's entry is enough */
@@ -89,6 +125,7 @@ void pl_probe_cpu(struct pl_probe *p)
 	if (!flags)
 		flags = cpuinfo(p->a, text, "\nFeatures");
 	m->cpu_flags = flags ? useful_flags(p->a, flags) : NULL;
+	know_core(p, text, flags);
 	/* "0-15" or "0-3,8-11": hwloc replaces this count where it runs */
 	if (!pl_facts_file(p->facts, "/sys/devices/system/cpu/online", online, sizeof online))
 		return;

@@ -30,21 +30,37 @@ static const double usual_balance = 300;
 /* The host walks over experts × routed rows to sort them (ggml_cuda_mul_mat_id, two nested loops over bytes in cache). */
 static const double sort_pair_s = 0.5e-9;
 
+/* A few rows go through kernels of one row, on all cores; types without tiles always do. Rows that would fill a tile's worth are
+ * counted as the rows they cost (step.c: row_units). */
+static void bind_host_matrix(const struct bound *b, const struct pl_work *w, double typed_eff, struct pl_term *t)
+{
+	double row_s = w->row_flops / (w->row_peak_flops_per_s * b->v[PL_F_ROW_EFF] * typed_eff);
+	double tile_s = w->tiled ? w->row_flops / (w->peak_flops_per_s * b->v[PL_F_CORE_EFF] * typed_eff) : row_s;
+	t->row_compute_s = tile_s < row_s ? tile_s : row_s;
+	t->few_units = t->row_compute_s > 0 ? row_s / t->row_compute_s : 1;
+	t->half_rows = PL_FEW_ROWS * (t->few_units - 1);
+}
+
 static void bind_matrix(const struct binding *g, const struct pl_work *w, struct pl_term *t)
 {
 	const struct bound *b = &g->places[w->place];
 	const struct pl_place *p = &g->s->places[w->place];
-	bool experts = w->kind == PL_TERM_EXPERTS;
+	/* an expert's few rows leave a GPU's tiles half empty; to a CPU they are rows like others */
+	bool experts = w->kind == PL_TERM_EXPERTS && p->first != PL_SPEED_HOST;
 	double read = b->v[PL_F_READ_EFF] * typed(g, w, PL_F_READ_EFF) * (experts ? b->v[PL_F_EXPERT_READ] : 1);
-	double gemm = b->v[PL_F_GEMM_EFF] * typed(g, w, PL_F_GEMM_EFF) * (experts ? b->v[PL_F_EXPERT_GEMM] : 1);
+	double typed_eff = typed(g, w, PL_F_GEMM_EFF) * (experts ? b->v[PL_F_EXPERT_GEMM] : 1), gemm = b->v[PL_F_GEMM_EFF] * typed_eff;
 	t->weights_s = w->cause == PL_CAUSE_DISK ? w->weight_bytes / w->link_bytes_per_s
 	               : w->streamed             ? w->weight_bytes / (w->link_bytes_per_s * b->v[PL_F_PCIE_EFF])
 	                                         : w->weight_bytes / (p->bytes_per_s * read);
 	t->row_memory_s = w->row_bytes / (p->bytes_per_s * b->v[PL_F_ELEM_EFF]);
+	if (p->first == PL_SPEED_HOST && w->row_flops > 0) {
+		bind_host_matrix(b, w, typed_eff, t);
+		return;
+	}
 	t->row_compute_s = w->row_flops > 0 ? w->row_flops / (w->peak_flops_per_s * gemm) : 0;
-	/* no tiles to fill on a CPU; the faster the arithmetic against memory, the more rows it takes */
-	t->half_rows = p->first == PL_SPEED_HOST ? 0 : b->v[PL_F_GEMM_HALF] * sqrt(w->peak_flops_per_s / p->bytes_per_s / usual_balance);
-	t->few_units = w->few_flops_per_s > 0 ? w->peak_flops_per_s / w->few_flops_per_s : 1 + t->half_rows / 16;
+	/* the faster the arithmetic against memory, the more rows it takes */
+	t->half_rows = b->v[PL_F_GEMM_HALF] * sqrt(w->peak_flops_per_s / p->bytes_per_s / usual_balance);
+	t->few_units = w->few_flops_per_s > 0 ? w->peak_flops_per_s / w->few_flops_per_s : 1 + t->half_rows / PL_FEW_ROWS;
 	if (w->one_by_one) {
 		t->expert_s = b->v[PL_F_EXPERT_LOOP_S];
 		t->pair_s = sort_pair_s;
@@ -53,7 +69,10 @@ static void bind_matrix(const struct binding *g, const struct pl_work *w, struct
 
 static void bind_message(const struct bound *b, const struct pl_work *w, struct pl_term *t)
 {
-	if (w->ranks >= 2) {
+	if (w->network) {
+		t->fixed_s = b->v[PL_F_HOP_S] + w->message_s;
+		t->row_memory_s = w->row_bytes / w->link_bytes_per_s;
+	} else if (w->ranks >= 2) {
 		t->fixed_s = b->v[PL_F_REDUCE_S] * (1 + log2(w->ranks)) / 2;
 		t->row_memory_s = w->row_bytes / (w->link_bytes_per_s * b->v[PL_F_REDUCE_EFF]);
 	} else {
@@ -95,6 +114,8 @@ static void bind_one(const struct binding *g, const struct pl_work *w, struct pl
 	*t = (struct pl_term){.kind = w->kind, .cause = w->cause, .rows = w->rows, .place = w->place, .n = w->n,
 	                      .rows_scale = w->rows_scale, .n_expert = w->n_expert, .n_expert_used = w->n_expert_used, .window_tokens = w->window_tokens,
 	                      .rows_min = w->rows_min, .rows_max = w->rows_max, .fixed_s = w->launches * b->v[PL_F_OP_S]};
+	if (p->first == PL_SPEED_HOST) /* all threads meet after each operation (ggml-cpu.c: ggml_barrier) */
+		t->fixed_s += w->launches * b->v[PL_F_BARRIER_S] * (p->cores - 1);
 	switch (w->kind) {
 	case PL_TERM_GEMM:
 	case PL_TERM_EXPERTS:
@@ -172,15 +193,13 @@ static void look_up(const struct pl_speed *s, const struct pl_constants *c, stru
 			ret->v[i][f] = pl_constant(c, (enum pl_family)f, &s->places[i].context, PL_DTYPE_UNKNOWN);
 }
 
-/* Arithmetic of the cores is a constant too, and few cores do not use up the memory's bandwidth. */
-static void few_cores(struct pl_place *p, struct bound *b)
+/* A CPU has its own kernels of attention, and few cores do not use up the memory's bandwidth. */
+static void on_cores(const struct pl_place *p, struct bound *b)
 {
-	double ask = p->cores * b->v[PL_F_CORE_READ];
-	p->peak16_flops_per_s = p->cores * b->v[PL_F_CORE_FLOPS];
-	if (ask < p->bytes_per_s) {
-		b->v[PL_F_READ_EFF] *= ask / p->bytes_per_s;
-		b->v[PL_F_KV_READ_EFF] *= ask / p->bytes_per_s;
-	}
+	double ask = p->cores * b->v[PL_F_CORE_READ] / p->bytes_per_s;
+	b->v[PL_F_READ_EFF] = fmin(b->v[PL_F_READ_EFF], ask);
+	b->v[PL_F_KV_READ_EFF] = fmin(b->v[PL_F_KV_READ_EFF], ask);
+	b->v[PL_F_ATTN_EFF] = b->v[PL_F_CORE_EFF] * b->v[PL_F_CORE_ATTN];
 }
 
 static void bind_places(struct pl_speed *s, struct binding *g, const struct pl_bound_cache *cache)
@@ -199,10 +218,10 @@ static void bind_places(struct pl_speed *s, struct binding *g, const struct pl_b
 		older(&g->places[i], s->age_years, p->first == PL_SPEED_HOST);
 		if (s->kernels_system)
 			measured_kernels(&g->places[i]);
+		if (p->first == PL_SPEED_HOST)
+			on_cores(p, &g->places[i]);
 		if (s->plain_attention)
 			plain_attention(&g->places[i]);
-		if (p->first == PL_SPEED_HOST)
-			few_cores(p, &g->places[i]);
 	}
 }
 
@@ -217,10 +236,7 @@ void pl_speed_bind_bumped(struct pl_speed *s, const struct pl_constants *constan
 	g.bump = bump;
 	bind_places(s, &g, cache ? cache : &own);
 	for (uint32_t i = 0; i < s->n_terms; i++) {
-		struct pl_work *w = &s->work[i];
-		if (s->places[w->place].first == PL_SPEED_HOST)
-			w->peak_flops_per_s = s->places[w->place].peak16_flops_per_s;
-		bind_one(&g, w, &s->terms[i]);
+		bind_one(&g, &s->work[i], &s->terms[i]);
 	}
 	s->ingest_s = s->kernels_system ? g.places[0].v[PL_F_SERVED_INGEST_S] : 0;
 	s->request_s = s->n_places ? g.places[0].v[PL_F_REQUEST_S] : 0;

@@ -9,6 +9,12 @@ static const double fabric_bytes_per_s = 50e9;
 /* Without peer access a transfer goes through RAM: two crossings of the slot. */
 static const double no_peer_factor = 0.5;
 
+/* Between hosts of llama.cpp's RPC nobody named the network of: gigabit Ethernet. */
+static const double assumed_net_bytes_per_s = 0.117e9;
+/* Half a round trip of TCP in a local network, a message in and out of both kernels. A result is asked for and sent (RPC_CMD_GET_TENSOR,
+ * ggml-rpc.cpp: what goes before it, SET_TENSOR and GRAPH_RECOMPUTE, is not answered), so each host costs one round trip. */
+static const double tcp_one_way_s = 1e-4;
+
 static bool says(const struct pl_compile *c, const char *word)
 {
 	return c->hw->link && strcasestr(c->hw->link, word);
@@ -20,6 +26,39 @@ static bool no_peer(const struct pl_device *d)
 	return d->gpu && d->vendor == PL_VENDOR_NVIDIA && strstr(d->gpu->name, "GeForce");
 }
 
+static double net_bytes_per_s(const struct pl_compile *c)
+{
+	const struct pl_link *l = c->hw->net;
+	if (!l)
+		return assumed_net_bytes_per_s;
+	return isnan(l->practical_bytes_per_s) ? l->bytes_per_s : l->practical_bytes_per_s;
+}
+
+static uint32_t node_of(const struct pl_compile *c, uint32_t place)
+{
+	const struct pl_place *p = &c->s->places[place];
+	return p->first == PL_SPEED_HOST ? 0 : c->hw->devices[p->first].node;
+}
+
+void pl_net_work(struct pl_compile *c, uint32_t place, double row_bytes, enum pl_term_rows rows)
+{
+	struct pl_work w;
+	if (!node_of(c, place))
+		return;
+	c->s->net_assumed = !c->hw->net;
+	memset(&w, 0, sizeof w);
+	w.kind = PL_TERM_MESSAGE;
+	w.cause = PL_CAUSE_HOP;
+	w.rows = rows;
+	w.place = w.gpu = place;
+	w.ranks = 1;
+	w.network = true;
+	w.row_bytes = row_bytes;
+	w.link_bytes_per_s = net_bytes_per_s(c);
+	w.message_s = c->hw->net && !isnan(c->hw->net->latency_s) ? c->hw->net->latency_s : tcp_one_way_s;
+	pl_work_add(c, &w);
+}
+
 /* Bytes per second, one direction, that each of n devices from `first` on can send its neighbours. */
 static double link_bytes_per_s(const struct pl_compile *c, uint32_t first, uint32_t n)
 {
@@ -28,7 +67,7 @@ static double link_bytes_per_s(const struct pl_compile *c, uint32_t first, uint3
 	double link = d->gpu && !isnan(d->gpu->link_bytes_per_s) ? d->gpu->link_bytes_per_s / 2 : 0;
 	bool linked = says(c, "nvlink") || says(c, "nvswitch") || says(c, "xgmi") || says(c, "infinity") || says(c, "hccs");
 	if (hosts)
-		return fabric_bytes_per_s;
+		return c->hw->net ? net_bytes_per_s(c) : fabric_bytes_per_s;
 	if (linked && link > 0)
 		return link;
 	double pcie = pl_pcie_bytes_per_s(d);
@@ -57,6 +96,11 @@ void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_by
 {
 	const struct pl_place *a = &c->s->places[from], *b = &c->s->places[to];
 	struct pl_work w;
+	if (node_of(c, from) != node_of(c, to)) { /* from one host to the first, from there to the other */
+		pl_net_work(c, from, row_bytes, PL_TERM_NEW);
+		pl_net_work(c, to, row_bytes, PL_TERM_NEW);
+		return;
+	}
 	memset(&w, 0, sizeof w);
 	w.gpu = a->first == PL_SPEED_HOST ? to : from;
 	if (c->s->places[w.gpu].first == PL_SPEED_HOST)

@@ -1,6 +1,7 @@
 /* From the step graph and a layout to a short list of terms. */
 #include <string.h>
 
+#include "base/fmt.h"
 #include "speed/compile.h"
 
 void pl_work_add(struct pl_compile *c, const struct pl_work *w)
@@ -146,6 +147,22 @@ enum pl_kinship pl_speed_kernels(const struct pl_speed *s)
 	return !s->kernels_system || s->kernels_foreign ? PL_KIN_NONE : s->kernels_kin ? PL_KIN_ARCH : PL_KIN_MEASURED;
 }
 
+/* What the CPU was taken for: nobody states most of it. */
+static void name_host(struct pl_arena *a, struct pl_speed *s, const struct pl_place *p)
+{
+	const struct pl_machine *hw = s->setup.machine;
+	char speed[PL_FMT_MAX];
+	double hz = hw->cpu_hz > 0 ? hw->cpu_hz : p->core_cycles_per_s / p->cores;
+	s->kin_text = hw->core ? pl_arena_printf(a, pl_tr("%s; the CPU counts as %.0f cores (%s) at %.1f GHz"), s->kin_text, p->cores, hw->core->name, hz / 1e9)
+	                       : pl_arena_printf(a, pl_tr("%s; the CPU is assumed to have %.0f cores with AVX2 at %.1f GHz"), s->kin_text, p->cores, hz / 1e9);
+	if (s->ram_assumed)
+		s->kin_text = pl_arena_printf(a, pl_tr("%s; the RAM is assumed to be two channels of DDR4-3200: say ram 64GiB ddr5-5600 8ch"), s->kin_text);
+	else if (hw->ram_rated)
+		s->kin_text = pl_arena_printf(a, pl_tr("%s, its RAM at %s as rated"), s->kin_text, pl_fmt_bandwidth(speed, p->bytes_per_s));
+	if (hw->sockets > 1)
+		s->kin_text = pl_arena_printf(a, pl_tr("%s, of %u sockets the RAM of about one"), s->kin_text, hw->sockets);
+}
+
 static void name_kin(struct pl_arena *a, struct pl_speed *s)
 {
 	static const char *const texts[] = {PL_N_("constants fitted on measurements of this device"),
@@ -153,8 +170,11 @@ static void name_kin(struct pl_arena *a, struct pl_speed *s)
 	                                    PL_N_("no measurement of this architecture: constants of its backend"),
 	                                    PL_N_("no measurement of this backend: assumed constants")};
 	s->kin_text = pl_tr(texts[s->kinship]);
-	if (s->ram_assumed)
-		s->kin_text = pl_arena_printf(a, pl_tr("%s; the RAM is assumed to be two channels of DDR4-3200: say ram 64GiB ddr5-5600 8ch"), s->kin_text);
+	for (uint32_t i = 0; i < s->n_places; i++)
+		if (s->places[i].first == PL_SPEED_HOST)
+			name_host(a, s, &s->places[i]);
+	if (s->net_assumed)
+		s->kin_text = pl_arena_printf(a, pl_tr("%s; the hosts are assumed to be joined by 1 GbE: say net 10gbe"), s->kin_text);
 }
 
 /* llama.cpp lets one pass run on each device where every backend has events and all layers are on GPUs (llama-context.cpp);

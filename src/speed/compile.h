@@ -38,6 +38,14 @@ void pl_measured_add(struct pl_compile *c, const struct pl_term *t, enum pl_fami
 
 /* speed/places.c: the place of a device (-1: the CPU), made on first use. */
 uint32_t pl_place_of(struct pl_compile *c, int device);
+/* speed/cores.c: the CPU's place, and operations a second of its kernels for a type: in tiles of many rows, and of one row at a
+ * time (a few rows always take these, and types without tiles do). */
+void pl_host_facts(struct pl_compile *c, struct pl_place *p);
+struct pl_core_peaks {
+	double tile, row;
+	bool tiled;
+};
+struct pl_core_peaks pl_core_peaks(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type);
 /* The peak a matrix of this type is multiplied at. */
 double pl_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type);
 /* FLOP a second of the kernels for a few rows where they are slower than the rest; 0: no such. */
@@ -61,5 +69,7 @@ void pl_reduce_work(struct pl_compile *c, uint32_t place, uint32_t ranks, double
 void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_bytes);
 /* ZeRO stage 3: the weights of a step on their way to a rank. */
 void pl_gather_work(struct pl_compile *c, uint32_t place);
+/* Between the host the engine runs on and a place of another one (no work where it is the same). rows: which. */
+void pl_net_work(struct pl_compile *c, uint32_t place, double row_bytes, enum pl_term_rows rows);
 
 #endif

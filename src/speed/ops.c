@@ -130,6 +130,19 @@ static void add_maybe_streamed(struct pl_compile *c, struct pl_work *w)
 	pl_work_add(c, w);
 }
 
+static void set_peaks(const struct pl_compile *c, struct pl_work *w)
+{
+	const struct pl_place *p = &c->s->places[w->place];
+	w->peak_flops_per_s = pl_peak(c, p, w->type);
+	w->few_flops_per_s = pl_few_rows_peak(c, p, w->type);
+	if (p->first != PL_SPEED_HOST)
+		return;
+	struct pl_core_peaks k = pl_core_peaks(c, p, w->type);
+	w->peak_flops_per_s = k.tile;
+	w->row_peak_flops_per_s = k.row;
+	w->tiled = k.tiled;
+}
+
 static void linear(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 {
 	const struct pl_tensor *t = matrix(c, op);
@@ -142,8 +155,7 @@ static void linear(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	w.weight_bytes = (double)t->bytes * c->scale_bytes * part;
 	w.row_bytes = values_bytes(c, op);
 	w.row_flops = 2 * (double)t->n_elems * part;
-	w.peak_flops_per_s = pl_peak(c, &c->s->places[place], t->type);
-	w.few_flops_per_s = pl_few_rows_peak(c, &c->s->places[place], t->type);
+	set_peaks(c, &w);
 	add_maybe_streamed(c, &w);
 	if (c->tp > 1 && (c->row_split || pl_role_info(t->role)->shard == PL_SHARD_ROW))
 		pl_reduce_work(c, place, c->tp, (double)width(c, op->out) * 2);
@@ -178,8 +190,7 @@ static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	w.row_bytes = ((double)t->ne[0] + (double)t->ne[1]) * c->activation_bytes;
 	w.row_flops = 2 * (double)t->n_elems / l->n_expert * part;
 	w.one_by_one = experts_one_by_one(c, &c->s->places[place], t->type);
-	w.peak_flops_per_s = pl_peak(c, &c->s->places[place], t->type);
-	w.few_flops_per_s = pl_few_rows_peak(c, &c->s->places[place], t->type);
+	set_peaks(c, &w);
 	add_maybe_streamed(c, &w);
 	if (t->role == PL_ROLE_EXPERT_DOWN && c->moe_ranks > 1)
 		pl_reduce_work(c, place, c->moe_ranks, (double)t->ne[1] * 2);
@@ -266,7 +277,9 @@ void pl_op_work(struct pl_compile *c, const struct pl_op *op)
 	uint32_t place = pl_place_of(c, op_device(c, op));
 	if (c->s->n_places > PL_MAX_PLACES)
 		return;
-	if (c->last_place >= 0 && (uint32_t)c->last_place != place)
+	if (c->last_place < 0) /* the engine's host looks the tokens up */
+		pl_net_work(c, place, (double)c->m->n_embd * c->activation_bytes, PL_TERM_NEW);
+	else if ((uint32_t)c->last_place != place)
 		pl_hop_work(c, (uint32_t)c->last_place, place, (double)c->m->n_embd * c->activation_bytes);
 	c->last_place = (int16_t)place;
 	if (pl_fused_op(c, op, place))
@@ -275,6 +288,8 @@ void pl_op_work(struct pl_compile *c, const struct pl_op *op)
 	case PL_OP_LINEAR:
 	case PL_OP_LM_HEAD:
 		linear(c, op, place);
+		if (op->kind == PL_OP_LM_HEAD) /* and samples */
+			pl_net_work(c, place, (double)width(c, op->out) * 4, PL_TERM_OUTPUT);
 		break;
 	case PL_OP_EXPERTS:
 		routed(c, op, place);

@@ -8,10 +8,6 @@
 
 #include "speed/compile.h"
 
-/* RAM when nobody says how fast: two channels of DDR4-3200, the commonest board. */
-static const double assumed_ram_bytes_per_s = 51.2e9;
-static const double bytes_per_s_of_core = 7e9;
-
 static double known_or(double x, double otherwise)
 {
 	return isnan(x) ? otherwise : x;
@@ -93,11 +89,9 @@ static void make_gpu(struct pl_compile *c, uint32_t place, int device)
 		                                p->bytes_per_s > 0 ? pl_tr("matrix FLOP/s") : pl_tr("memory bandwidth"));
 }
 
-/* The CPU computes with what a GPU of the same package would share: unified memory counts once. */
 static void make_host(struct pl_compile *c, uint32_t place)
 {
 	struct pl_place *p = &c->s->places[place];
-	const struct pl_machine *hw = c->hw;
 	const char *engine = c->s->setup.engine ? c->s->setup.engine->id : "llama.cpp";
 	p->first = PL_SPEED_HOST;
 	p->n = 1;
@@ -106,19 +100,7 @@ static void make_host(struct pl_compile *c, uint32_t place)
 		p->context.stack = pl_stack_by_name(c->s->setup.stack);
 	if (!p->context.stack)
 		p->context.stack = pl_stack_find(engine, PL_BACKEND_CPU);
-	p->bytes_per_s = hw->ram_bytes_per_s;
-	for (uint32_t i = 0; i < hw->n_devices && !(p->bytes_per_s > 0); i++)
-		if (hw->devices[i].unified_memory && hw->devices[i].gpu)
-			p->bytes_per_s = known_or(hw->devices[i].gpu->mem_bytes_per_s, 0);
-	if (!(p->bytes_per_s > 0)) {
-		p->bytes_per_s = assumed_ram_bytes_per_s;
-		c->s->ram_assumed = true;
-	}
-	/* servers and desktops alike have a core for every 7 GB/s or so */
-	p->cores = hw->cpu_cores ? hw->cpu_cores : fmin(fmax(p->bytes_per_s / bytes_per_s_of_core, 4), 192);
-	if (c->s->setup.cpu_threads) /* more threads than cores do not help */
-		p->cores = fmin(p->cores, c->s->setup.cpu_threads);
-	p->peak16_flops_per_s = p->peak8_flops_per_s = p->peak4_flops_per_s = p->peak_fp8_flops_per_s = 1; /* set when bound */
+	pl_host_facts(c, p);
 }
 
 uint32_t pl_place_of(struct pl_compile *c, int device)

@@ -7,6 +7,9 @@
 
 enum { PL_MAX_PLACES = PL_SPEED_SLOTS };
 
+/* Fewer rows of activations run through vector kernels. */
+enum { PL_FEW_ROWS = 16 };
+
 enum pl_term_kind {
 	PL_TERM_GEMM = 0,
 	PL_TERM_EXPERTS,
@@ -66,12 +69,16 @@ struct pl_work {
 	bool to_host;           /* MESSAGE: over the slot, not the link between GPUs */
 	double n;
 	double weight_bytes, row_bytes, row_flops, peak_flops_per_s;
+	double row_peak_flops_per_s; /* CPU: of kernels that take one row of activations at a time */
+	bool tiled;             /* CPU: many rows are multiplied in tiles, at the peak */
 	double n_expert, n_expert_used, launches;
 	double rows_scale;      /* EXPERTS: rows of all ranks that share them over rows of this one; 0: 1 */
 	double few_flops_per_s; /* of vector kernels for a few rows where they are no part of the peak; 0: by half_rows */
 	double sequence_bytes, cached_bytes, pair_decode_flops, pair_prefill_flops, window_tokens;
 	double ranks;           /* MESSAGE: 2 or more in an all-reduce, 1 a hop */
 	double link_bytes_per_s;
+	bool network;           /* MESSAGE: to another host, message_s each time */
+	double message_s;
 	double rows_min, rows_max;
 	/* GATHER: bytes of a step that come from other ranks, are copied together, cross the slot, come from the disk */
 	bool reached;           /* link_bytes_per_s is what NCCL was measured at */
@@ -79,6 +86,11 @@ struct pl_work {
 	bool measured;          /* a curve costs it: `as` is the term, scaled by two families */
 	enum pl_family scale, prefill_scale;
 	struct pl_term as;
+};
+
+/* Instructions that decide which kernels a CPU runs. dot: sums of byte products (VNNI, dotprod); half: 16-bit floats. */
+struct pl_isa {
+	bool x86, avx2, avx512, dot, i8mm, half, bf16, amx;
 };
 
 /* A device, a group of devices that work as one, or the CPU. */
@@ -89,7 +101,9 @@ struct pl_place {
 	double peak_half_sum_flops_per_s; /* 16-bit products summed in 16 bits */
 	double power_w, idle_w; /* of one device */
 	double limit_w;         /* its own cap, as detected; 0 none */
-	double cores;           /* of the CPU */
+	/* The CPU: threads at work, cycles a second of all their cores (slow ones by their width), bits of multiply-add a cycle. */
+	double cores, core_cycles_per_s, simd_bits;
+	struct pl_isa isa;
 	double cap_memory, cap_compute; /* what a power cap leaves of bandwidth and arithmetic; 0: 1 */
 	const float *shares[PL_POWER_CAUSES]; /* of the board power, by cause and utilisation; of a GPU */
 	const char *shares_of;  /* the cards whose they are */
@@ -115,6 +129,7 @@ struct pl_speed {
 	double request_s, ingest_s, age_years, power_limit_w;
 	double weight_bytes;
 	bool ram_assumed;        /* nobody says how fast the RAM is */
+	bool net_assumed;        /* nobody says what joins the hosts */
 	enum pl_kinship kinship;
 	const char *kin_text;
 	const char *kernels_system; /* whose measured kernels are used; NULL none */

@@ -173,7 +173,8 @@ static void files_and_tags_are_understood(void **state)
 	    {"qwen3:8b", "Qwen/Qwen3-8B"}, {"qwen3.6:27b-q4_K_M", "Qwen/Qwen3.6-27B"}, {"gemma4:12b-mlx", "google/gemma-4-12B-it"},
 	    {"hf.co/unsloth/Qwen3.6-27B-GGUF:Q4_K_XL", "Qwen/Qwen3.6-27B"}, {"GLM-4.7-Flash", "zai-org/GLM-4.7-Flash"},
 	    {"Qwen3-30B-A3B-Instruct-2507-UD-Q4_K_XL-00001-of-00003.gguf", "Qwen/Qwen3-30B-A3B-Instruct-2507"},
-	    {"deepseek-r1:14b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"}, {"gpt-oss:20b", "openai/gpt-oss-20b"},
+	    {"deepseek-r1:14b", "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"}, {"gpt-oss:20b", "openai/gpt-oss-20b"}, {"qwen3-coder:30b", "Qwen/Qwen3-Coder-30B-A3B-Instruct"},
+	    {"qwen3.5:35b", "Qwen/Qwen3.5-35B-A3B"}, {"nemotron-3-nano:30b", "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"},
 	    {"bartowski/google_gemma-3-4b-it-GGUF", "google/gemma-3-4b-it"}, {"LLaMA 3 70B", "meta-llama/Meta-Llama-3-70B"},
 	    {"Llama-3.1-8B-Instruct-exl3-4.0bpw", "meta-llama/Llama-3.1-8B-Instruct"},
 	};

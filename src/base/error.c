@@ -21,7 +21,7 @@ const char *pl_tr(const char *msgid)
 	return translator(msgid);
 }
 
-int pl_fail(struct pl_err *err, enum pl_err_code code, const char *where, const char *fmt, ...)
+int(pl_fail)(struct pl_err *err, enum pl_err_code code, const char *where, const char *fmt, ...)
 {
 	if (err) {
 		va_list ap;

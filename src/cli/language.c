@@ -23,8 +23,10 @@ static const char *from_environment(void)
 {
 	static const char *const names[] = {"LC_ALL", "LC_MESSAGES", "LANG"};
 	const char *locale = "", *language = getenv("LANGUAGE");
-	for (int i = 0; i < 3 && !*locale; i++)
-		locale = getenv(names[i]) ? getenv(names[i]) : "";
+	for (int i = 0; i < 3 && !*locale; i++) {
+		const char *value = getenv(names[i]);
+		locale = value ? value : "";
+	}
 	if (language && *language && *locale && strcmp(locale, "C") != 0 && strcmp(locale, "POSIX") != 0)
 		return language;
 	return locale;

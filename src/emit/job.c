@@ -228,7 +228,7 @@ int pl_emit_container(struct pl_emit_job *j, uint16_t port, struct pl_container 
 		return rc;
 	if (!begin_line(j, &c.argv))
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while writing the manifest");
-	c.image = j->o->image ? j->o->image : image->image;
+	c.image = j->o->image || !image ? j->o->image : image->image;
 	for (uint32_t i = 0; i < from->n_words; i++)
 		add(&c.argv, !i && image ? image->program : is_file(j, i) ? mounted(j, &c, absolute(j, from->words[i])) : from->words[i]);
 	add_address(j, &c.argv, "0.0.0.0", port);

@@ -299,10 +299,10 @@ static const struct pl_program *peel(struct peel *p)
 
 int pl_unwrap(struct pl_arena *a, const char *const *words, uint32_t n, struct pl_unwrapped *ret, struct pl_err *err)
 {
+	*ret = (struct pl_unwrapped){0};
 	struct peel p = {a, words, n, ret};
 	char known[300] = "";
 	size_t at = 0;
-	*ret = (struct pl_unwrapped){0};
 	if (!n)
 		return pl_fail(err, PL_ERR_USAGE, "--", "no command stands after '--'");
 	ret->program = peel(&p);

@@ -387,8 +387,7 @@ static lg_t expert_part(struct lb *b, lg_t x, lg_t ids, const char *name, int32_
 static lg_t by_group(struct lb *b, lg_t probs, uint64_t n_expert, const struct lb_moe *o)
 {
 	struct lg *g = b->g;
-	uint64_t n = b->n_tokens, each = n_expert / o->n_groups;
-	n = lg_at(g, probs)->ne[1];
+	uint64_t n = lg_at(g, probs)->ne[1], each = n_expert / o->n_groups;
 	lg_t groups = lg_reshape(g, probs, each, o->n_groups, n, 1);
 	lg_t top = lg_argsort_top_k(g, groups, 2);
 	lg_t score = lg_get_rows(g, lg_reshape(g, groups, 1, each, o->n_groups, n), top);

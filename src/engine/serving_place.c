@@ -55,12 +55,12 @@ int sv_check_heads(const struct pl_model *m, const struct pl_params *p, struct p
 
 int sv_check_ranks(const struct pl_model *m, const struct pl_machine *hw, const struct pl_params *p, uint32_t dp, struct pl_err *err)
 {
-	uint64_t tp = p->tensor_parallel ? p->tensor_parallel : 1, pp = p->pipeline_parallel ? p->pipeline_parallel : 1;
+	uint64_t tp = p->tensor_parallel ? p->tensor_parallel : 1, pp = p->pipeline_parallel ? p->pipeline_parallel : 1, ranks = tp * pp * dp;
 	if (p->pipeline_parallel > m->n_layers)
 		return pl_fail(err, PL_ERR_RANGE, "--pipeline-parallel", "%u stages asked of %u layers", p->pipeline_parallel, m->n_layers);
-	if (tp * pp * dp > hw->n_devices)
+	if (ranks > hw->n_devices)
 		return pl_fail(err, PL_ERR_RANGE, "--tensor-parallel", "%llu GPUs are needed for these ranks, the machine has %u",
-		               (unsigned long long)(tp * pp * dp), hw->n_devices);
+		               (unsigned long long)ranks, hw->n_devices);
 	return 0;
 }
 
@@ -112,6 +112,8 @@ static bool pick_devices(const struct pl_machine *hw, struct sv_place *pl)
 		for (uint32_t i = 0; i < hw->n_devices && i < PL_MAX_DEVICES; i++)
 			if (!used[i] && (best == PL_MAX_DEVICES || hw->devices[i].total_bytes > hw->devices[best].total_bytes))
 				best = i;
+		if (best == PL_MAX_DEVICES)
+			return false;
 		used[best] = true;
 	}
 	for (uint32_t r = 0, i = 0; i < hw->n_devices && i < PL_MAX_DEVICES; i++)

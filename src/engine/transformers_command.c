@@ -78,7 +78,7 @@ static const char *device_map(struct pl_arena *a, const struct pl_machine *hw, c
 	if (!text || !*text)
 		return "device_map={\"\": 0}";
 	if (hw->ram_bytes.known)
-		text = pl_arena_printf(a, "%s, \"cpu\": %llu", text, (unsigned long long)(hw->ram_bytes.value / 10 * 9));
+		text = pl_arena_printf(a, "%s, \"cpu\": %llu", text, (unsigned long long)hw->ram_bytes.value / 10 * 9);
 	return pl_arena_printf(a, "device_map=\"sequential\", max_memory={%s}", text);
 }
 

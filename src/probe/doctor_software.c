@@ -54,8 +54,10 @@ static void check_python(struct pl_doctor_job *j)
 	const char *list = pl_facts_run(j->f, j->a, "python-packages", argv, LIMIT_S), *engine = pl_doctor_engine(j);
 	if (list && *list) {
 		const char *line = "";
-		for (const char *at = list; *at && line; at += strcspn(at, "\n"), at += *at == '\n')
-			line = pl_arena_printf(j->a, *line ? pl_tr("%s, %.*s") : "%s%.*s", line, (int)strcspn(at, "\n"), at);
+		for (const char *at = list; *at && line; at += strcspn(at, "\n"), at += *at == '\n') {
+			const char *one = pl_arena_strndup(j->a, at, strcspn(at, "\n"));
+			line = !one || !*line ? one : pl_arena_printf(j->a, pl_tr("%s, %s"), line, one);
+		}
 		pl_find(j, "python.packages", NULL, PL_FINDING_INFO, pl_say(j, "Python has %s", line ? line : ""), NULL, NULL);
 	}
 	bool wants = !strcmp(engine, "vllm") || !strcmp(engine, "sglang");

@@ -28,7 +28,7 @@ static void numa_of(struct pl_probe *p, struct pl_device *d)
 	/* NVML writes an eight-digit domain, sysfs four digits, lower case */
 	const char *from = strlen(d->pci_address) > 12 ? d->pci_address + 4 : d->pci_address;
 	size_t i = 0;
-	for (; from[i] && i < sizeof address - 1; i++)
+	for (; i < sizeof address - 1 && from[i]; i++)
 		address[i] = (char)tolower((unsigned char)from[i]);
 	address[i] = '\0';
 	d->pci_address = pl_arena_strdup(p->a, address);

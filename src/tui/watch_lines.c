@@ -76,9 +76,9 @@ static void memory_line(struct page *p, const char *name, double used, double to
 	char u[PL_FMT_MAX], t[PL_FMT_MAX], l[PL_FMT_MAX];
 	int width = p->columns - 64;
 	width = width < 8 ? 8 : width > 60 ? 60 : width;
-	int have = pl_text_columns(name), room = 18;
+	int room = 18;
 	const char *label = pl_arena_strndup(p->a, name, pl_text_fit(name, room));
-	have = label ? pl_text_columns(label) : 0;
+	int have = label ? pl_text_columns(label) : 0;
 	const char *line = pl_arena_printf(p->a, "%s%*s %s %9s / %-9s", label ? label : "", have < room ? room - have : 0, "",
 	                                   bar(p->a, used, planned, total, width), size(u, used), size(t, total));
 	if (line && planned > 0)

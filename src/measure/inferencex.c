@@ -12,12 +12,18 @@ static const struct pl_recipe {
 	double step_tokens, step_prompts;
 	enum pl_dtype cache;
 	double poll_steps, wait_steps, wait_frac;
+	bool expert_parallel;
 } recipes[] = {
-#define X(e, m, p, c, tp, n, tokens, prompts, cache, poll, wait, frac) {e, m, p, c, tp, n, 0, tokens, prompts, PL_DTYPE_##cache, poll, wait, frac},
-#define X1024(e, m, p, c, tp, n, tokens, prompts, cache, poll, wait, frac) {e, m, p, c, tp, n, 1024, tokens, prompts, PL_DTYPE_##cache, poll, wait, frac},
+#define ROW(e, m, p, c, tp, n, length, tokens, prompts, cache, poll, wait, frac, ep)                                                  \
+	{e, m, p, c, tp, n, length, tokens, prompts, PL_DTYPE_##cache, poll, wait, frac, ep},
+#define X(e, m, p, c, tp, n, tokens, prompts, cache, poll, wait, frac) ROW(e, m, p, c, tp, n, 0, tokens, prompts, cache, poll, wait, frac, false)
+#define X1024(e, m, p, c, tp, n, tokens, prompts, cache, poll, wait, frac) ROW(e, m, p, c, tp, n, 1024, tokens, prompts, cache, poll, wait, frac, false)
+#define XEP(e, m, p, c, tp, n, tokens, prompts, cache, poll, wait, frac) ROW(e, m, p, c, tp, n, 0, tokens, prompts, cache, poll, wait, frac, true)
 #include "measure/inferencex.def"
 #undef X
 #undef X1024
+#undef XEP
+#undef ROW
 };
 
 static bool fits(const struct pl_recipe *r, const char *engine, const struct pl_served_ask *a)
@@ -45,6 +51,7 @@ void pl_recipe_params(const struct pl_recipe *r, const struct pl_served_ask *a, 
 	if (r->step_tokens > 0 && !strcmp(r->engine, "tensorrt-llm"))
 		tokens = fmax(tokens, a->load.prompt_tokens + a->load.concurrency);
 	p->max_num_batched_tokens = (uint32_t)tokens;
+	p->expert_parallel = p->expert_parallel || r->expert_parallel;
 	p->type_k = p->type_v = r->cache ? r->cache : PL_DTYPE_F16;
 }
 

@@ -139,7 +139,7 @@ static void bind_one(const struct binding *g, const struct pl_work *w, struct pl
 		t->sequence_s = b->v[PL_F_SEQ_S];
 		break;
 	case PL_TERM_PROMPT:
-		t->fixed_s = w->launches * b->v[PL_F_PROMPT_LAYER_S];
+		t->fixed_s = w->launches * b->v[PL_F_PROMPT_OP_S];
 		break;
 	case PL_TERM_MESSAGE:
 		bind_message(&g->places[w->gpu], w, t);

@@ -57,6 +57,7 @@ static void engine_work(struct pl_compile *c)
 	if (!c->fused)
 		return;
 	w.kind = PL_TERM_PROMPT;
+	w.launches = c->m->graph.n_ops;
 	pl_work_add(c, &w);
 }
 

@@ -51,7 +51,7 @@ bool pl_family_is_served(enum pl_family f)
 	case PL_F_SERVED_STEP_S:
 	case PL_F_SERVED_SEQ_S:
 	case PL_F_SERVED_REQUEST_S:
-	case PL_F_PROMPT_LAYER_S:
+	case PL_F_PROMPT_OP_S:
 		return true;
 	default:
 		return false;

@@ -307,10 +307,29 @@ static void attention(struct pl_compile *c, const struct pl_op *op, uint32_t pla
 
 /* ---- the rest: what is left as a kernel of its own */
 
+/* The sum over ranks ends with residual and norm in TensorRT-LLM (AllReduceFusionOp RESIDUAL_RMS_NORM), and where FlashInfer has
+ * that kernel (capability 10.x) in vLLM (fuse_allreduce_rms) and SGLang (--enable-flashinfer-allreduce-fusion). */
+static bool sums_with_norm(const struct pl_compile *c)
+{
+	const char *capability = pl_kernel_tables()->systems[c->fused->kernels.system].capability;
+	return c->tp > 1 && c->fused->linked && (c->fused->engine == PL_KERNEL_TRTLLM || !strncmp(capability, "10.", 3));
+}
+
+/* A norm over all heads at once, which ranks share: the sums of squares of queries and keys are added up over them, in one message
+ * (MiniMaxText01RMSNormTP.forward_qk of vLLM). */
+static void norm_over_ranks(struct pl_compile *c, const struct pl_op *op, uint32_t place)
+{
+	const struct pl_tensor *t = op->n_weights ? &c->m->tensors[op->weights[0]] : NULL;
+	if (t && t->role == PL_ROLE_ATTN_Q_NORM && c->tp > 1 && op->layer >= 0 && t->n_elems > c->m->layers[op->layer].d_k)
+		reduce(c, place, 2 * sizeof(float));
+}
+
 static bool merged(const struct pl_compile *c, const struct pl_op *op)
 {
 	const struct pl_value *out = &c->m->graph.values[op->out];
 	switch (op->kind) {
+	case PL_OP_NORM: /* of the residual stream, which every sum ends in */
+		return sums_with_norm(c) && out->rows == PL_ROWS_NEW && out->width == c->m->n_embd;
 	case PL_OP_ADD:     /* with the norm that follows */
 	case PL_OP_COMBINE: /* the experts' kernel ends with it */
 		return true;
@@ -343,6 +362,9 @@ bool pl_fused_op(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 		if (op->layer >= 0)
 			attention(c, op, place);
 		return true;
+	case PL_OP_NORM:
+		norm_over_ranks(c, op, place);
+		return merged(c, op);
 	default:
 		return merged(c, op);
 	}

@@ -154,8 +154,7 @@ static struct part evaluate(const struct pl_term *t, const struct rows *r, doubl
 	case PL_TERM_FIXED:
 		p.fixed_s = t->fixed_s + r->seqs * t->sequence_s;
 		return p;
-	case PL_TERM_PROMPT:
-		p.fixed_s = r->prefill_seqs > 0 ? t->fixed_s : 0;
+	case PL_TERM_PROMPT: /* not here: beside_host() */
 		return p;
 	case PL_TERM_MESSAGE:
 		p.fixed_s = t->fixed_s + rows * t->row_memory_s;
@@ -192,6 +191,13 @@ void pl_term_time(const struct pl_speed *s, uint32_t term, const struct pl_batch
 	ret->fixed_s = p.fixed_s * t->n;
 	ret->reads = p.memory_s >= p.compute_s;
 	ret->peak_s = roofline_s(t, &r, b->decode_seqs, ret->work_s);
+}
+
+/* Steps with prompts run without a CUDA graph: the host launches kernel after kernel while the GPU works, and the later of the two
+ * ends the step. Returns what the host adds. */
+static double beside_host(const struct pl_term *t, const struct rows *r, double gpu_s)
+{
+	return r->prefill_seqs > 0 ? both(gpu_s, t->fixed_s * t->n) - gpu_s : 0;
 }
 
 static void all_nan(struct pl_step_cost *ret)
@@ -236,6 +242,12 @@ void pl_step(const struct pl_speed *s, const struct pl_batch *b, struct pl_step_
 	}
 	if (gather)
 		add_gather(gather, &place_s[gather->place], ret);
+	for (uint32_t i = 0; i < s->n_terms; i++)
+		if (s->terms[i].kind == PL_TERM_PROMPT) {
+			double extra = beside_host(&s->terms[i], &r, place_s[s->terms[i].place]);
+			ret->cause_s[PL_CAUSE_LAUNCH] += extra;
+			place_s[s->terms[i].place] += extra;
+		}
 	for (uint32_t i = 0; i < s->n_places; i++) {
 		const struct pl_place *p = &s->places[i];
 		ret->total_s += place_s[i];

@@ -11,6 +11,7 @@
 
 #include <plimsoll/serve.h>
 
+#include "measure/served_case.h"
 #include "../named.h"
 
 static const struct pl_engine engines[] = {{.id = "vllm"}, {.id = "sglang"}, {.id = "tensorrt-llm"}};
@@ -256,6 +257,73 @@ static void first_tokens_wait_for_the_scheduler(void **state)
 	pl_arena_free(a);
 }
 
+static double launches_s(const struct pl_speed *s, const struct pl_batch *b)
+{
+	struct pl_step_cost c;
+	pl_step(s, b, &c);
+	return c.cause_s[PL_CAUSE_LAUNCH];
+}
+
+/* Without a CUDA graph the host launches what the GPU computes: a short prompt waits for the host, a long one hides it. */
+static void hosts_hold_up_short_prompts(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_speed *s = speed(a, &engines[0], "meta-llama/Meta-Llama-3.1-70B", "fp8", "h200-sxm", 8, 1);
+	struct pl_batch decode = {.decode_seqs = 1, .decode_depth_tokens = 512}, prompt = {.prefill_tokens = 1, .prefill_seqs = 1};
+	double graphs = launches_s(s, &decode), alone = launches_s(s, &prompt), last = 0;
+	assert_true(alone > 2 * graphs);
+	for (double n = 1; n <= 32768; n *= 4) {
+		prompt.prefill_tokens = n;
+		double now = pl_step_s(s, &prompt);
+		assert_true(now > last && launches_s(s, &prompt) <= alone * 1.001);
+		last = now;
+	}
+	assert_true(launches_s(s, &prompt) < 1.1 * graphs);
+	pl_arena_free(a);
+}
+
+/* Where the sum over ranks ends with the norm, two ranks launch less than one. */
+static void sums_take_the_norm_along(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	struct pl_batch b = {.decode_seqs = 4, .decode_depth_tokens = 512};
+	const char *model = "meta-llama/Meta-Llama-3.1-70B";
+	double trt[2], vllm[2];
+	for (uint32_t i = 0; i < 2; i++) {
+		trt[i] = launches_s(speed(a, &engines[2], model, "fp8", "h200-sxm", i + 1, 1), &b);
+		vllm[i] = launches_s(speed(a, &engines[0], model, "fp8", "h200-sxm", i + 1, 1), &b);
+	}
+	assert_true(trt[1] < 0.8 * trt[0]);
+	assert_true(fabs(vllm[1] / vllm[0] - 1) < 1e-9);
+	assert_true(launches_s(speed(a, &engines[0], model, "fp8", "b200", 2, 1), &b) < launches_s(speed(a, &engines[0], model, "fp8", "b200", 1, 1), &b));
+	pl_arena_free(a);
+}
+
+/* Flags by engine, model, card, ranks and load; nothing where no script is known. */
+static void start_scripts_are_found(void **state)
+{
+	(void)state;
+	struct pl_served_ask ask = {.model = "meta-llama/Llama-3.1-70B", .precision = "fp8", .gpu = "h200-sxm", .tp = 4,
+	                            .load = {.prompt_tokens = 1024, .output_tokens = 1024, .concurrency = 64}};
+	struct pl_serve_policy p = {.step_tokens = 16384};
+	pl_recipe_policy(pl_inferencex_recipe("tensorrt-llm", &ask), &p);
+	assert_true(p.wait_steps > 0 && p.wait_tokens > 0.5 * p.step_tokens && p.wait_tokens < p.step_tokens);
+	ask.tp = 8;
+	pl_recipe_policy(pl_inferencex_recipe("tensorrt-llm", &ask), &p);
+	assert_true(fabs(p.wait_steps) <= 0);
+	assert_null(pl_inferencex_recipe("sglang", &ask));
+	ask.model = "deepseek-ai/DeepSeek-V3";
+	ask.gpu = "b300";
+	ask.load.concurrency = 8;
+	pl_recipe_policy(pl_inferencex_recipe("sglang", &ask), &p);
+	double few = p.poll_steps;
+	ask.load.concurrency = 16;
+	pl_recipe_policy(pl_inferencex_recipe("sglang", &ask), &p);
+	assert_true(few > 1 && p.poll_steps > few);
+}
+
 /* Servers for prompts take their steps away from those that answer; too few of them hold everything up. */
 static void split_servers_balance(void **state)
 {
@@ -372,6 +440,8 @@ int main(void)
 	    cmocka_unit_test(more_cards_are_not_slower),  cmocka_unit_test(a_full_cache_makes_clients_wait),
 	    cmocka_unit_test(a_cache_that_runs_over_throws_the_youngest_out),
 	    cmocka_unit_test(first_tokens_wait_for_the_scheduler),
+	    cmocka_unit_test(hosts_hold_up_short_prompts), cmocka_unit_test(sums_take_the_norm_along),
+	    cmocka_unit_test(start_scripts_are_found),
 	    cmocka_unit_test(split_servers_balance),      cmocka_unit_test(absurd_loads_are_refused),
 	    cmocka_unit_test(pipelines),                  cmocka_unit_test(idle_replicas),
 	    cmocka_unit_test(attention_groups),           cmocka_unit_test(all_at_once),

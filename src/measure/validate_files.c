@@ -302,7 +302,7 @@ static const char *hub_quant(const char *id, const char *note)
 	                                      {"8bit", "mlx-8bit"}, {"bf16", "bf16"}};
 	for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
 		if (strcasestr(id, marks[i].mark) || strcasestr(note, marks[i].mark))
-			return marks[i].quant;
+			return mlx ? "" : marks[i].quant; /* which matrices MLX's own FP modes leave out is its converter's choice */
 	for (size_t i = 0; i < sizeof bits / sizeof *bits && mlx; i++)
 		if (strcasestr(id, bits[i][0]) || strcasestr(note, bits[i][0]))
 			return bits[i][1];

@@ -490,8 +490,9 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 		return false;
 	}
 	regmatch_t hit[1];
-	if (backend == PL_BACKEND_CPU && find("_kt", pl_vrow_text(r, "quant"), hit, 1)) {
-		pl_vrow_reason(r, "nothing is modelled of the trellis kernels of '%.40s' on CPUs", pl_vrow_text(r, "quant"));
+	/* trellis types are computed, not looked up; ternary ones need no products, and I2_S is another program's */
+	if (backend == PL_BACKEND_CPU && find("_kt|ternary|bitnet|_bn", pl_vrow_text(r, "quant"), hit, 1)) {
+		pl_vrow_reason(r, "nothing is modelled of the kernels of '%.40s' on CPUs", pl_vrow_text(r, "quant"));
 		return false;
 	}
 	if (backend == PL_BACKEND_CPU && !strstr(engine, "llama.cpp")) {

@@ -38,7 +38,8 @@ static void bind_host_matrix(const struct bound *b, const struct pl_work *w, dou
 	double tile_s = w->tiled ? w->row_flops / (w->peak_flops_per_s * b->v[PL_F_CORE_EFF] * typed_eff) : row_s;
 	t->row_compute_s = tile_s < row_s ? tile_s : row_s;
 	t->few_units = t->row_compute_s > 0 ? row_s / t->row_compute_s : 1;
-	t->half_rows = PL_FEW_ROWS * (t->few_units - 1);
+	t->few_rows = PL_FEW_HOST_ROWS;
+	t->half_rows = t->few_rows * (t->few_units - 1);
 }
 
 static void bind_matrix(const struct binding *g, const struct pl_work *w, struct pl_term *t)
@@ -60,6 +61,7 @@ static void bind_matrix(const struct binding *g, const struct pl_work *w, struct
 	t->row_compute_s = w->row_flops > 0 ? w->row_flops / (w->peak_flops_per_s * gemm) : 0;
 	/* the faster the arithmetic against memory, the more rows it takes */
 	t->half_rows = b->v[PL_F_GEMM_HALF] * sqrt(w->peak_flops_per_s / p->bytes_per_s / usual_balance);
+	t->few_rows = PL_FEW_ROWS;
 	t->few_units = w->few_flops_per_s > 0 ? w->peak_flops_per_s / w->few_flops_per_s : 1 + t->half_rows / PL_FEW_ROWS;
 	if (w->one_by_one) {
 		t->expert_s = b->v[PL_F_EXPERT_LOOP_S];
@@ -107,6 +109,7 @@ static void bind_one(const struct binding *g, const struct pl_work *w, struct pl
 {
 	const struct pl_place *p = &g->s->places[w->place];
 	const struct bound *b = &g->places[w->place];
+	double attn_peak = w->peak_flops_per_s > 0 ? w->peak_flops_per_s : p->peak16_flops_per_s; /* a CPU's own */
 	if (w->measured) {
 		bind_measured(g, w, t);
 		return;
@@ -124,8 +127,8 @@ static void bind_one(const struct binding *g, const struct pl_work *w, struct pl
 	case PL_TERM_ATTENTION:
 		t->cached_s = w->cached_bytes / (p->bytes_per_s * b->v[PL_F_KV_READ_EFF] * typed(g, w, PL_F_KV_READ_EFF));
 		t->tile_tokens = b->v[PL_F_ATTN_TILE];
-		t->pair_decode_s = w->pair_decode_flops / (p->peak16_flops_per_s * b->v[PL_F_ATTN_EFF]);
-		t->pair_prefill_s = w->pair_prefill_flops / (p->peak16_flops_per_s * b->v[PL_F_ATTN_EFF]);
+		t->pair_decode_s = w->pair_decode_flops / (attn_peak * b->v[PL_F_ATTN_EFF]);
+		t->pair_prefill_s = w->pair_prefill_flops / (attn_peak * b->v[PL_F_ATTN_EFF]);
 		break;
 	case PL_TERM_SCAN:
 		t->sequence_s = w->sequence_bytes / (p->bytes_per_s * b->v[PL_F_ELEM_EFF]);

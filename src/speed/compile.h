@@ -45,6 +45,7 @@ struct pl_core_peaks {
 	double tile, row;
 	bool tiled;
 };
+double pl_core_attention_peak(const struct pl_compile *c, const struct pl_place *p);
 struct pl_core_peaks pl_core_peaks(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type);
 /* The peak a matrix of this type is multiplied at. */
 double pl_peak(const struct pl_compile *c, const struct pl_place *p, enum pl_dtype type);

@@ -196,7 +196,8 @@ struct pl_core_peaks pl_core_peaks(const struct pl_compile *c, const struct pl_p
 			k.tile = amx_bf16_flops * amx_busy;
 	} else {
 		k.tile = int8_tile_ops(isa, dot, repacks && (c->s->setup.interleaved || age < ik_repack_age)) * p->simd_bits;
-		k.row = (!repacks && is_repacked(isa, t, age) ? int8_repacked_row_ops : int8_row_ops) * row_bits(p);
+		/* ik_llama.cpp's kernels of one row take the same vectors as its tiles do */
+		k.row = (repacks || is_repacked(isa, t, age) ? int8_repacked_row_ops : int8_row_ops) * row_bits(p);
 		if (isa->amx && has_amx(t) && !repacks && age < repack_age)
 			k.tile = amx_int8_ops * amx_busy;
 	}
@@ -204,4 +205,14 @@ struct pl_core_peaks pl_core_peaks(const struct pl_compile *c, const struct pl_p
 	k.tile *= p->core_cycles_per_s;
 	k.row *= p->core_cycles_per_s;
 	return k;
+}
+
+/* Prompts' attention: llama.cpp's kernels multiply floats of one query at a time; ik_llama.cpp's are its tiles, in bytes over a
+ * quantised cache and in bf16 where the core has it (iqk_flash_attn.cpp). */
+double pl_core_attention_peak(const struct pl_compile *c, const struct pl_place *p)
+{
+	enum pl_dtype k = c->p->type_k;
+	if (p->context.stack != PL_STACK_IK_CPU)
+		return p->peak16_flops_per_s;
+	return pl_core_peaks(c, p, k == PL_DTYPE_UNKNOWN || pl_dtype_info(k)->block_elems <= 1 ? PL_DTYPE_BF16 : k).tile;
 }

@@ -219,6 +219,8 @@ static void attention(struct pl_compile *c, const struct pl_op *op, uint32_t pla
 	}
 	w.type = c->p->type_k == PL_DTYPE_F16 ? PL_DTYPE_UNKNOWN : c->p->type_k;
 	w.window_tokens = l->window_tokens ? l->window_tokens : l->indexer_topk;
+	if (c->s->places[place].first == PL_SPEED_HOST)
+		w.peak_flops_per_s = pl_core_attention_peak(c, &c->s->places[place]);
 	pl_work_add(c, &w);
 }
 

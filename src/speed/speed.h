@@ -7,8 +7,8 @@
 
 enum { PL_MAX_PLACES = PL_SPEED_SLOTS };
 
-/* Fewer rows of activations run through vector kernels. */
-enum { PL_FEW_ROWS = 16 };
+/* Fewer rows of activations run through vector kernels: of a GPU; of a CPU, whose tiles have four (ggml-cpu/repack.cpp: gemm). */
+enum { PL_FEW_ROWS = 16, PL_FEW_HOST_ROWS = 4 };
 
 enum pl_term_kind {
 	PL_TERM_GEMM = 0,
@@ -37,6 +37,7 @@ struct pl_term {
 	double row_compute_s;  /* arithmetic of one row at many rows */
 	double half_rows;      /* rows at which half of that is reached */
 	double few_units;      /* of fewer than 16 rows each costs so many times row_compute_s */
+	double few_rows;        /* … and how many they are */
 	double n_expert, n_expert_used;
 	double fixed_s;        /* beside the work, each time; FIXED: each step */
 	double sequence_s;     /* FIXED: each sequence; SCAN: state of one sequence */

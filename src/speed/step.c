@@ -35,7 +35,7 @@ static double both(double memory_s, double compute_s)
 /* Arithmetic in units of one row: tiles are filled by and by, and a few rows run through vector kernels. */
 static double row_units(const struct pl_term *t, double rows)
 {
-	return rows < PL_FEW_ROWS ? rows * t->few_units : rows + t->half_rows;
+	return rows < t->few_rows ? rows * t->few_units : rows + t->half_rows;
 }
 
 struct part {

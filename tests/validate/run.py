@@ -142,6 +142,41 @@ def watts_and_starts() -> None:
         check(median <= most, f"{name}: {metric}: median error {median:.3f}, at most {most} is expected")
 
 
+LOCAL = {"source_url": "https://example.org/a", "date": "2026-05-01", "engine": "llama.cpp", "backend": "CUDA", "gpu": "NVIDIA GeForce RTX 3090",
+         "n_gpu": "1", "model": "llama 7B", "params_b": "6.74", "quant": "Q4_0", "size_gib": "3.56", "ngl": "99", "test": "tg128", "depth": "0",
+         "tok_s": "130"}
+
+
+def local_rows() -> None:
+    """Speeds that contradict each other, physics or the catalogue are named row by row; what is left is predicted."""
+    cases = {
+        "plain": ({"date": "2026-04-01"}, "ok", ""),
+        "once": ({"tok_s": "100"}, "flagged", "apart"), "again": ({"tok_s": "130"}, "flagged", "apart"),
+        "too fast": ({"tok_s": "900", "date": "2026-04-02"}, "flagged", "faster than memory"),
+        "too fast a prompt": ({"tok_s": "99999", "test": "pp512"}, "flagged", "faster than the card"),
+        "unknown card": ({"gpu": "WARP 9"}, "unmapped", "WARP 9"), "unknown model": ({"model": "nobody's"}, "unmapped", "nobody's"),
+        "no number": ({"tok_s": "fast"}, "unmapped", "tok_s"), "below zero": ({"tok_s": "-5"}, "flagged", "above zero"),
+        "no test": ({"test": "xx"}, "unmapped", "xx"),
+        "too large": ({"model": "llama 70B", "params_b": "70.55", "quant": "Q4_K - Medium", "size_gib": "39.6"}, "unmapped", "PCIe"),
+        "too large again": ({"model": "llama 70B", "params_b": "70.55", "quant": "Q4_K - Medium", "size_gib": "39.6", "tok_s": "3"}, "unmapped", "PCIe"),
+    }
+    with open(os.path.join(DATA, "measurements/local_perf.csv"), encoding="utf-8") as file:
+        columns = file.readline().strip().split(",")
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = os.path.join(folder, "t.csv"), os.path.join(folder, "out.csv")
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, columns, restval="")
+            table.writeheader()
+            for name, (cells, _, _) in cases.items():
+                table.writerow({**LOCAL, "id": name, **cells})
+        code, _, talk = validate(path, out)
+        check(code == 0, f"local rows: exit {code}: {talk}")
+        with open(out, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                _, status, reason = cases[row["id"]]
+                check(row["status"] == status and reason in row["reason"], f"local rows: '{row['id']}': {row['status']}: {row['reason']}")
+
+
 def hostile() -> None:
     for table in ("llamacpp_memory", "startup", "served_power", "power_perf"):
         hostile_table(table)
@@ -180,7 +215,7 @@ def hostile_table(table: str) -> None:
         check(validate(os.path.join(DATA, "models/models.csv"), os.path.join(folder, "no", "out.csv"))[0] == 4, "an unwritable file is no exit 4")
 
 
-for test in (every_row_is_there, parameters, weights, caches, printed_weights, compute, pools, watts_and_starts, hostile):
+for test in (every_row_is_there, parameters, weights, caches, printed_weights, compute, pools, local_rows, watts_and_starts, hostile):
     test()
 for fault in FAULTS[:40]:
     print(fault)

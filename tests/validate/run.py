@@ -154,7 +154,7 @@ def local_rows() -> None:
         "once": ({"tok_s": "100"}, "flagged", "apart"), "again": ({"tok_s": "130"}, "flagged", "apart"),
         "too fast": ({"tok_s": "900", "date": "2026-04-02"}, "flagged", "faster than memory"),
         "too fast a prompt": ({"tok_s": "99999", "test": "pp512"}, "flagged", "faster than the card"),
-        "unknown card": ({"gpu": "WARP 9"}, "unmapped", "WARP 9"), "unknown model": ({"model": "nobody's"}, "unmapped", "nobody's"),
+        "unknown card": ({"gpu": "WARP 9"}, "unmapped", "WARP 9"), "unknown model": ({"model": "nobody's", "params_b": "", "size_gib": ""}, "unmapped", "nobody's"),
         "no number": ({"tok_s": "fast"}, "unmapped", "tok_s"), "below zero": ({"tok_s": "-5"}, "flagged", "above zero"),
         "no test": ({"test": "xx"}, "unmapped", "xx"),
         "too large": ({"model": "llama 70B", "params_b": "70.55", "quant": "Q4_K - Medium", "size_gib": "39.6"}, "unmapped", "PCIe"),

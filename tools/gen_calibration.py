@@ -35,7 +35,7 @@ DEVICES = [""] + column("data/gpus.csv", "id")
 ARCHS = [""] + list(dict.fromkeys(column("data/gpus.csv", "arch")))
 SCOPES = ["base", "stack", "arch", "stack_arch", "stack_type", "device", "stack_line"]
 CLASSES = ["decode", "prefill", "offload_decode", "offload_prefill", "multi_decode", "multi_prefill", "served_tpot",
-           "served_ttft", "served_rate"]
+           "served_ttft", "served_rate", "split_ttft", "split_tpot"]
 
 
 def key(row: dict[str, str]) -> int:

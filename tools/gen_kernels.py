@@ -13,7 +13,7 @@ GRIDS = ["gemm", "decode_attention", "prefill_attention", "prefill_attention_64"
 TYPES = ["bf16", "fp8", "fp8_block", "nvfp4", "int4_wo", "int8_wo", "int8", "mxfp4", "mxfp4_fp8"]
 ENGINES = ["vllm", "sglang", "trtllm"]
 POWER = ["memory", "prefill_attention", "matrix_16", "matrix_8", "matrix_4", "experts"]
-OPS = ["all_reduce_graph", "all_reduce", "all_gather", "reduce_scatter", "alltoall"]
+OPS = ["all_reduce_graph", "all_reduce", "all_gather", "reduce_scatter", "alltoall", "dispatch", "combine"]
 
 
 def rows(name):
@@ -75,11 +75,34 @@ def experts(out, systems):
         sys.exit("moe.csv: speed/kernels.h expects microseconds at 1, 4, 16 … 16384 tokens")
 
 
+def deepep(out, systems):
+    """Microseconds at bytes that one GPU sends (dispatch, 1 byte a value) or gets back (combine, 2), on the grid of the messages:
+    between measured tokens in logarithms, below the least as long as that, above the most in proportion."""
+    _, table = rows("deepep")
+    for system in sorted({r[0] for r in table}):
+        own = [r for r in table if r[0] == system]
+        for op, column, width in (("dispatch", 5, 1), ("combine", 6, 2)):
+            at = [(math.log2(int(r[4]) * int(r[3]) * int(r[2]) * width), math.log(float(r[column]))) for r in own]
+            cells = []
+            for x in range(9, 33, 2):
+                above = [i for i, p in enumerate(at) if p[0] >= x]
+                if not above:
+                    y = at[-1][1] + (x - at[-1][0]) * math.log(2)
+                elif above[0] == 0:
+                    y = at[0][1]
+                else:
+                    (x0, y0), (x1, y1) = at[above[0] - 1], at[above[0]]
+                    y = y0 + (x - x0) / (x1 - x0) * (y1 - y0)
+                cells.append(log(math.exp(y), 1e-6))
+            out.write(f"\t{{{systems[system]}, {OPS.index(op)}, {int(own[0][1])}, {{{', '.join(cells)}}}}},\n")
+
+
 def messages(out, systems):
     header, table = rows("collectives")
     out.write("static const struct pl_kernel_message messages[] = {\n")
     for r in table:
         out.write(f"\t{{{systems[r[0]]}, {OPS.index(r[1])}, {int(r[2])}, {{{', '.join(log(v, 1e-6) for v in r[3:])}}}}},\n")
+    deepep(out, systems)
     out.write("};\n")
     if axis(header, 3) != (9, 2) or len(header) != 15:
         sys.exit("collectives.csv: speed/kernels.h expects microseconds at 512, 2048 … 2 GiB")

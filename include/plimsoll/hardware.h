@@ -153,8 +153,10 @@ struct pl_machine {
 	uint32_t n_nodes;          /* hosts; the engine runs on host 0 */
 	const struct pl_node *node;   /* when named by node */
 	const struct pl_cloud *cloud; /* when named by cloud instance */
+	double net_bytes_per_s;    /* of one host of a catalogued machine or cloud, all ports, one direction; 0 unknown */
 	const char *link;          /* "nvlink", "pcie", … between the devices of a host; NULL unknown */
 	const struct pl_link *net; /* between the hosts; NULL unknown */
+	uint32_t net_ports;        /* of that kind a host has; 0: 1 */
 	const char *cpu;           /* name or NULL */
 	const struct pl_cpu *cpu_row; /* that CPU in the catalogue; NULL unknown */
 	const struct pl_core *core;   /* what its (fast) cores are; NULL unknown */

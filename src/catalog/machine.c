@@ -140,6 +140,7 @@ static void take_node(struct line *l, const struct pl_node *n, uint32_t hosts)
 	l->m->n_nodes = hosts;
 	l->m->link = n->intra_link;
 	l->m->cpu = *n->cpu ? n->cpu : NULL;
+	l->m->net_bytes_per_s = pl_nic_bytes_per_s(n->nic);
 	if (!isnan(n->ram_bytes) && n->ram_bytes > 0)
 		l->m->ram_bytes = (struct pl_opt_u64){(uint64_t)n->ram_bytes, true};
 }
@@ -159,6 +160,7 @@ static int whole_machine(struct line *l, const char *word, uint32_t count, bool 
 		gpu_id = n->gpu_id;
 	} else if (!pl_cloud_find(word, &c, &ignored)) {
 		l->m->cloud = c;
+		l->m->net_bytes_per_s = c->net_bits_per_s > 0 ? c->net_bits_per_s / 8 * 0.93 : 0; /* as ports, catalog/network.c */
 		l->m->n_nodes = count;
 		l->m->cpu_threads = c->vcpu;
 		if (!isnan(c->ram_bytes))
@@ -440,6 +442,17 @@ static const char *after_word(const char *part, const char *word)
 	return rest;
 }
 
+static int network(struct line *l, char *value)
+{
+	uint32_t ports;
+	int rc = take_count(l, &value, &ports);
+	if (rc)
+		return rc;
+	l->m->net = pl_link_of(value);
+	l->m->net_ports = ports;
+	return l->m->net ? 0 : pl_fail(l->err, PL_ERR_UNKNOWN_NAME, "--on", "'net %.40s' is no link that is known: 'plimsoll show link' lists them", value);
+}
+
 static int attribute(struct line *l, char *part)
 {
 	static const char *const links[] = {"nvlink", "nvswitch", "xgmi", "infinity fabric", "pcie", "no-p2p", "no p2p", "hccs"};
@@ -459,10 +472,8 @@ static int attribute(struct line *l, char *part)
 		return cpu(l, (char *)(uintptr_t)value);
 	if ((value = after_word(part, "sockets")) && *value)
 		return sockets(l, value);
-	if ((value = after_word(part, "net")) && *value) {
-		l->m->net = pl_link_of(value);
-		return l->m->net ? 0 : pl_fail(l->err, PL_ERR_UNKNOWN_NAME, "--on", "'net %.40s' is no link that is known: 'plimsoll show link' lists them", value);
-	}
+	if ((value = after_word(part, "net")) && *value)
+		return network(l, (char *)(uintptr_t)value);
 	for (size_t i = 0; i < sizeof links / sizeof *links; i++)
 		if (!strcasecmp(part, links[i])) {
 			l->m->link = links[i];

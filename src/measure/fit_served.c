@@ -10,8 +10,8 @@
 #include "measure/validator.h"
 
 /* Scatter that no constant explains: releases, flags that no column tells; first tokens also see the clients' own timing. */
-static const double noise_ln[PL_SERVED_METRICS] = {0.12, 0.25, 0.2};
-static const double weight_of[PL_SERVED_METRICS] = {1, 0.35, 0.5};
+static const double noise_ln[PL_SERVED_METRICS] = {0.12, 0.25, 0.2, 0.5, 0.2};
+static const double weight_of[PL_SERVED_METRICS] = {1, 0.35, 0.5, 0.35, 1};
 static const double bump_ln = 0.08;
 enum { STEPS = 6, SOLVES = 8, FIT_ROUNDS = 4 };
 
@@ -27,7 +27,7 @@ static const struct {
     {PL_F_SERVED_SEQ_S, true, false, 0.7},       {PL_F_SERVED_REQUEST_S, true, false, 0.7},  {PL_F_PROMPT_OP_S, true, false, 0.7},
     {PL_F_SERVED_INGEST_S, true, false, 0.7},
     {PL_F_KERNEL, true, true, 0.3},          {PL_F_EXPERT_KERNEL, true, true, 0.3},  {PL_F_ATTN_KERNEL, true, true, 0.3},
-    {PL_F_REDUCE_KERNEL, true, true, 0.3},
+    {PL_F_REDUCE_KERNEL, true, true, 0.3},       {PL_F_HANDOVER_S, true, false, 0.7},
 };
 
 struct row {
@@ -90,7 +90,7 @@ static enum pl_stack stack_of(const struct row *r)
 
 static bool only_rate(const struct row *r)
 {
-	return isnan(r->y[0]) && isnan(r->y[1]);
+	return isnan(r->y[0]) && isnan(r->y[1]) && !r->c->split;
 }
 
 /* ---- playing ---------------------------------------------------------------------------------------------------------- */
@@ -101,11 +101,18 @@ static void play(const struct row *r, const struct pl_constants *c, double round
 	struct pl_serve_load load = r->c->load;
 	struct pl_served out;
 	struct pl_err err = {0};
-	ret[0] = ret[1] = ret[2] = NAN;
+	for (int t = 0; t < PL_SERVED_METRICS; t++)
+		ret[t] = NAN;
 	pl_speed_bind(r->c->speed, c);
+	if (r->c->split) {
+		pl_speed_bind((struct pl_speed *)(uintptr_t)r->c->split->prompts, c);
+		pl_serve_disaggregated(r->c->split, &load, &out);
+		ret[3] = log(out.ttft_s.median);
+		ret[4] = log(out.tpot_s.median);
+	}
 	if (rounds > 0 && rounds < load.rounds)
 		load.rounds = rounds;
-	if (a && !pl_serve_closed_loop(a, r->c->speed, &r->c->policy, &load, &out, &err)) {
+	if (a && !r->c->split && !pl_serve_closed_loop(a, r->c->speed, &r->c->policy, &load, &out, &err)) {
 		ret[0] = log(out.tpot_s.median);
 		ret[1] = log(out.ttft_s.median);
 		ret[2] = log(out.output_tok_s.median);
@@ -119,7 +126,8 @@ static void slope_form(const struct row *r, const struct pl_constants *c, double
 	struct pl_served out;
 	pl_speed_bind(r->c->speed, c);
 	pl_serve_steady(r->c->speed, &r->c->policy, &r->c->load, &out);
-	ret[0] = ret[1] = NAN;
+	for (int t = 0; t < PL_SERVED_METRICS; t++)
+		ret[t] = NAN;
 	ret[2] = log(out.output_tok_s.median);
 }
 
@@ -147,7 +155,9 @@ static void derive(struct job *j)
 			uint32_t scope = j->keys[k] >> 22 & 15, of = j->keys[k] >> 14 & 255;
 			for (int m = 0; m < PL_SERVED_METRICS; m++)
 				r->slope[m][k] = 0;
-			if (scope == PL_SCOPE_STACK ? of != stack : only_rate(r))
+			/* split servers tell what the hand-over takes, and nothing of the rest */
+			bool handover = j->keys[k] >> 26 == PL_F_HANDOVER_S, split = r->c->split != NULL;
+			if (handover != split || (scope == PL_SCOPE_STACK ? of != stack : only_rate(r)))
 				continue;
 			p[k] += bump_ln;
 			make_constants(j, p, effects, &c);
@@ -243,7 +253,7 @@ static uint32_t group_rows(struct job *j)
 		r->device = number_of(j, &devices, r->c->device);
 		r->model = number_of(j, &models, r->c->family);
 		r->pair = number_of(j, &pairs, pl_arena_printf(j->a, "%s|%s", r->c->family, r->c->device));
-		kind[i] = number_of(j, &kinds, pl_arena_printf(j->a, "%s|%s|%s", r->c->model, r->c->device, r->c->engine));
+		kind[i] = number_of(j, &kinds, pl_arena_printf(j->a, "%s|%s|%s|%d", r->c->model, r->c->device, r->c->engine, r->c->split != NULL));
 		count[kind[i]]++;
 	}
 	for (uint32_t i = 0; i < j->n && count && kind; i++)
@@ -270,7 +280,7 @@ static struct pl_spread spread_of(struct job *j, int metric, int kin)
 	enum { ENOUGH = 30 };
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < j->n; i++)
-		if (isfinite(j->ln[metric][i]) && (kin < 0 || metric < 2 || (int)pl_speed_kernels(j->rows[i].c->speed) == kin))
+		if (isfinite(j->ln[metric][i]) && (kin < 0 || metric != 2 || (int)pl_speed_kernels(j->rows[i].c->speed) == kin))
 			j->scratch[n++] = j->ln[metric][i];
 	if (kin >= 0 && n < ENOUGH)
 		return spread_of(j, metric, -1);
@@ -332,9 +342,14 @@ static int fit_all(struct job *j, struct pl_served_case *cases, struct pl_served
 	if (pl_arena_failed(a))
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while fitting");
 	for (uint32_t i = 0; i < n; i++)
-		j->rows[i] = (struct row){.c = &cases[i], .y = {log(cases[i].tpot_s), log(cases[i].ttft_s), log(cases[i].output_tok_s)}};
+		j->rows[i] = (struct row){.c = &cases[i], .y = {NAN, NAN, log(cases[i].output_tok_s), NAN, NAN}};
+	for (uint32_t i = 0; i < n; i++) {
+		j->rows[i].y[cases[i].split ? 4 : 0] = log(cases[i].tpot_s);
+		j->rows[i].y[cases[i].split ? 3 : 1] = log(cases[i].ttft_s);
+	}
 	for (uint32_t i = 0; i < n; i++)
-		*(only_rate(&j->rows[i]) ? &j->stacks[stack_of(&j->rows[i])].rates : &j->stacks[stack_of(&j->rows[i])].times) += 1;
+		if (!cases[i].split)
+			*(only_rate(&j->rows[i]) ? &j->stacks[stack_of(&j->rows[i])].rates : &j->stacks[stack_of(&j->rows[i])].times) += 1;
 	ret->n_devices = group_rows(j);
 	choose_constants(j);
 	for (int step = 0; step < STEPS; step++) {

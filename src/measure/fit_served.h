@@ -8,7 +8,7 @@
 
 #include "measure/served_case.h"
 
-enum { PL_SERVED_METRICS = 3, PL_SERVED_MAX = 48 }; /* TPOT, TTFT, output tokens a second; constants */
+enum { PL_SERVED_METRICS = 5, PL_SERVED_MAX = 48 }; /* TPOT, TTFT, output tokens a second, TTFT and TPOT of split servers; constants */
 
 enum pl_served_group { PL_SERVED_BY_DEVICE = 0, PL_SERVED_BY_MODEL, PL_SERVED_BY_PAIR /* a model on a device */ };
 

@@ -107,7 +107,7 @@ static void params_of(const struct pl_served_ask *ask, const struct pl_engine *e
 	p->pipeline_parallel = ask->pp ? ask->pp : 1;
 	p->data_parallel = ask->dp ? ask->dp : 1;
 	p->expert_parallel = ask->expert_parallel;
-	p->dp_attention = p->data_parallel > 1 && ask->expert_parallel && strcmp(e->id, "vllm") != 0;
+	p->dp_attention = p->data_parallel > 1 && (ask->expert_parallel || (ask->attention_dp && has_experts(m))) && strcmp(e->id, "vllm") != 0;
 	if (p->dp_attention) /* SGLang and TensorRT-LLM count the groups within the tensor parallel ranks */
 		p->tensor_parallel *= p->data_parallel;
 	p->gpu_memory_utilization_frac = ask->memory_frac;
@@ -147,13 +147,37 @@ static void tune(const struct pl_served_ask *ask, double tokens, struct pl_param
 	p->max_num_batched_tokens = (uint32_t)fmax(2048, of * ceil(step / of));
 }
 
+/* More cards than the largest catalogued machine of theirs has stand in several. */
+static const struct pl_machine *over_hosts(struct pl_vrow *r, const struct pl_machine *hw)
+{
+	uint32_t n, most = 0;
+	const struct pl_node *nodes = pl_catalog_nodes(&n);
+	for (uint32_t i = 0; i < n && hw->n_devices && hw->devices[0].gpu; i++)
+		if (!strcmp(nodes[i].gpu_id, hw->devices[0].gpu->id) && nodes[i].gpu_count > most)
+			most = nodes[i].gpu_count;
+	if (!most || hw->n_devices <= most)
+		return hw;
+	struct pl_machine *copy = PL_NEW(r->a, struct pl_machine);
+	struct pl_device *d = PL_NEW_N(r->a, struct pl_device, hw->n_devices);
+	if (!copy || !d)
+		return NULL;
+	*copy = *hw;
+	memcpy(d, hw->devices, hw->n_devices * sizeof *d);
+	for (uint32_t i = 0; i < hw->n_devices; i++)
+		d[i].node = i / most;
+	copy->devices = d;
+	copy->n_nodes = (hw->n_devices + most - 1) / most;
+	return copy;
+}
+
 static const struct pl_machine *machine_of(struct pl_vrow *r, const struct pl_served_ask *ask, uint32_t n)
 {
 	if (n > PL_MAX_DEVICES) {
 		pl_vrow_reason(r, "%u cards are more than are planned (%d)", n, PL_MAX_DEVICES);
 		return NULL;
 	}
-	return pl_vrow_machine(r, pl_arena_printf(r->a, "%ux %s", n, ask->gpu));
+	const struct pl_machine *hw = pl_vrow_machine(r, pl_arena_printf(r->a, "%ux %s", n, ask->gpu));
+	return hw ? over_hosts(r, hw) : NULL;
 }
 
 /* As few cards a replica as hold its weights in half their memory; at most 8. */

@@ -37,6 +37,7 @@ struct pl_served_case {
 	struct pl_speed *speed;  /* compiled; bound again by a fit */
 	struct pl_serve_policy policy;
 	struct pl_serve_load load;
+	const struct pl_serve_split *split; /* prompts on servers of their own; speed is that of the answers. NULL: none */
 	double ttft_s, tpot_s, output_tok_s; /* measured, NAN where not */
 	const char *model, *family, *device, *engine; /* groups that can be left out; family: the model in any precision */
 	double weight;

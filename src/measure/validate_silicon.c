@@ -275,7 +275,7 @@ static bool ask_server(struct pl_vrow *r, const char *kind, struct pl_served_ask
 	uint64_t mep = pl_vrow_whole(r, pl_arena_printf(r->a, "%smoe_ep_size", at), 0, 4096, 1);
 	*ask = (struct pl_served_ask){.engine = pl_vrow_text(r, "backend"), .model = pl_vrow_text(r, "model_path"),
 	                              .precision = precision_of(r), .gpu = gpu_of(r), .tp = (uint32_t)tp, .dp = (uint32_t)dp, .pp = 1,
-	                              .expert_parallel = mep > 1};
+	                              .expert_parallel = mep > 1, .attention_dp = dp > 1};
 	ask->load = (struct pl_serve_load){.prompt_tokens = pl_vrow_number(r, "isl", 1, 1e8), .output_tokens = pl_vrow_number(r, "osl", 1, 1e8),
 	                                   .shortest_frac = is_plain(r) ? 1 : 0.8, .rounds = 10};
 	ask->load.concurrency = atof(concurrency_cell(pl_vrow_text(r, "silicon_data_source")));
@@ -285,8 +285,9 @@ static bool ask_server(struct pl_vrow *r, const char *kind, struct pl_served_ask
 }
 
 /* Prompts and answers on different servers: half of the dumps leave out how many there are. */
-static void map_split(struct pl_vrow *r, struct pl_prediction *ttft, struct pl_prediction *tpot)
+static void map_split(struct pl_vrow *r, struct silicon *x, struct pl_prediction *ttft, struct pl_prediction *tpot)
 {
+	struct pl_arena *a = x->cases ? x->a : r->a;
 	double n_prompts = pl_vrow_number(r, "prefill_num_workers", 1, 4096), n_answers = pl_vrow_number(r, "decode_num_workers", 1, 4096);
 	double batch = pl_vrow_number(r, "prefill_batch_size", 1, 1e6);
 	struct pl_served_ask ask;
@@ -296,11 +297,23 @@ static void map_split(struct pl_vrow *r, struct pl_prediction *ttft, struct pl_p
 		pl_vrow_reason(r, "how many servers compute prompts and how many answers is not stated");
 		return;
 	}
-	if (!ask_server(r, "prefill", &ask) || !pl_served_compile(r->a, r, &ask, &prompts))
+	if (!ask_server(r, "prefill", &ask) || !pl_served_compile(a, r, &ask, &prompts))
 		return;
-	if (!ask_server(r, "decode", &ask) || !pl_served_compile(r->a, r, &ask, &answers))
+	if (!ask_server(r, "decode", &ask) || !pl_served_compile(a, r, &ask, &answers))
 		return;
-	struct pl_serve_split split = {prompts.speed, answers.speed, n_prompts, n_answers, isnan(batch) ? 1 : batch};
+	struct pl_serve_split split = {prompts.speed, answers.speed, n_prompts, n_answers, fmax(isnan(batch) ? 1 : batch, floor(prompts.policy.step_tokens / ask.load.prompt_tokens))};
+	if (x->cases) {
+		struct pl_serve_split *kept = PL_NEW(x->a, struct pl_serve_split);
+		if (!kept)
+			return;
+		*kept = split;
+		answers.split = kept;
+		answers.load = ask.load;
+		answers.ttft_s = ttft ? ttft->measured / 1e3 : NAN;
+		answers.tpot_s = tpot ? tpot->measured / 1e3 : NAN;
+		x->cases[x->n_cases++] = answers;
+		return;
+	}
 	pl_serve_disaggregated(&split, &ask.load, &out);
 	pl_vrow_predict(ttft, out.ttft_s.median * 1e3, out.ttft_s.low * 1e3, out.ttft_s.high * 1e3);
 	pl_vrow_predict(tpot, out.tpot_s.median * 1e3, out.tpot_s.low * 1e3, out.tpot_s.high * 1e3);
@@ -320,7 +333,7 @@ static void map(struct pl_vrow *r)
 	struct spread s = x->of_row[r->index];
 	if (!pl_vrow_is(r, "mode", "agg")) {
 		class_of(r, x, NULL);
-		map_split(r, ttft, tpot);
+		map_split(r, x, ttft, tpot);
 		return;
 	}
 	bool asked = ask_of(r, &ask);
@@ -372,7 +385,7 @@ int pl_served_cases(struct pl_validator *v, struct pl_served_case **ret_cases, u
 			x->a = v->a;
 			x->cases = PL_NEW_N(v->a, struct pl_served_case, v->table->n_rows);
 		}
-		if (x && x->cases && r.row->n_cells == v->table->n_columns && !r.row->has_nul && pl_vrow_is(&r, "mode", "agg"))
+		if (x && x->cases && r.row->n_cells == v->table->n_columns && !r.row->has_nul)
 			map(&r);
 		pl_arena_free(r.a);
 	}

@@ -389,7 +389,7 @@ struct pl_estimate pl_serve_within(const struct pl_speed *s, enum pl_answer_clas
 	                     : rate              ? plain_rates(s, false)
 	                     : s->kernels_foreign ? as_times(s->constants->spread[PL_CLASS_SERVED_RATE][PL_KIN_NONE])
 	                     : s->kernels_system ? s->constants->spread[c][s->kinship]
-	                                         : as_times(plain_rates(s, c == PL_CLASS_SERVED_TTFT));
+	                                         : as_times(plain_rates(s, c == PL_CLASS_SERVED_TTFT || c == PL_CLASS_SPLIT_TTFT));
 	return (struct pl_estimate){median, median * exp(w.low_ln), median * exp(w.high_ln)};
 }
 

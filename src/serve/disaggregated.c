@@ -6,16 +6,29 @@
 struct network {
 	const struct pl_serve_split *split;
 	double prompt, output, clients;
-	double service_s;     /* one prompt on one rank, others computed with it counted */
 	double prompt_ranks, answer_ranks;
 };
 
-/* Seconds from arrival to the first token when x requests a second arrive. */
+static double prompts_step_s(const struct network *n, double together)
+{
+	struct pl_batch b = {.prefill_tokens = n->prompt * together, .prefill_seqs = together};
+	return pl_step_s(n->split->prompts, &b);
+}
+
+/* Prompts that a rank computes together when x requests a second arrive: what came while the last step ran. */
+static double together_at(const struct network *n, double x)
+{
+	double most = fmax(1, n->split->prompts_at_once), b = 1;
+	for (int i = 0; i < 12; i++)
+		b = fmin(fmax(1, x / n->prompt_ranks * prompts_step_s(n, b)), most);
+	return b;
+}
+
+/* Seconds from arrival to the first token when x requests a second arrive: the step under way, then its own. */
 static double ttft_at(const struct network *n, double x)
 {
-	double busy = fmin(x * n->service_s / n->prompt_ranks, 0.999);
-	double together = fmin(n->split->prompts_at_once, fmax(1, busy * n->split->prompts_at_once));
-	return n->service_s * (together + 1) / 2 + n->service_s * busy / (2 * (1 - busy) * n->prompt_ranks);
+	double b = together_at(n, x), step = prompts_step_s(n, b), busy = fmin(x * step / b / n->prompt_ranks, 0.999);
+	return step + (b > 1 ? step / 2 : step * busy / (2 * (1 - busy)));
 }
 
 /* Seconds a token when `running` sequences share the answering ranks. */
@@ -34,13 +47,6 @@ static double held(const struct network *n, double x, double *ret_ttft, double *
 	return x * (*ret_ttft + *ret_tpot * (n->output - 1));
 }
 
-static double prompt_service_s(const struct pl_serve_split *split, double prompt)
-{
-	double n = fmax(1, split->prompts_at_once);
-	struct pl_batch b = {.prefill_tokens = prompt * n, .prefill_seqs = n};
-	return pl_step_s(split->prompts, &b) / n;
-}
-
 void pl_serve_disaggregated(const struct pl_serve_split *split, const struct pl_serve_load *load, struct pl_served *ret)
 {
 	struct pl_estimate none = {NAN, NAN, NAN};
@@ -50,10 +56,10 @@ void pl_serve_disaggregated(const struct pl_serve_split *split, const struct pl_
 		return;
 	struct network n = {.split = split, .prompt = fmax(1, load->prompt_tokens * mean), .output = fmax(2, load->output_tokens * mean),
 	                    .clients = fmax(1, load->concurrency)};
-	n.service_s = prompt_service_s(split, n.prompt);
 	n.prompt_ranks = fmax(1, split->n_prompts) * pl_serve_lanes(split->prompts, INFINITY);
 	n.answer_ranks = fmax(1, split->n_answers) * pl_serve_lanes(split->answers, INFINITY);
-	double low = 0, high = 0.999 * n.prompt_ranks / n.service_s;
+	double most = fmax(1, split->prompts_at_once), full_s = prompts_step_s(&n, most) / most;
+	double low = 0, high = 0.999 * n.prompt_ranks / full_s;
 	for (int i = 0; i < 50; i++) { /* the rate at which all clients are in the system: it grows with the rate */
 		double x = (low + high) / 2;
 		if (held(&n, x, &ttft, &tpot) < n.clients)
@@ -65,13 +71,17 @@ void pl_serve_disaggregated(const struct pl_serve_split *split, const struct pl_
 	(void)held(&n, x, &ttft, &tpot);
 	if (n.clients > x * (ttft + tpot * (n.output - 1)) * 1.01) /* prompts are the bottleneck: the rest waits there */
 		ttft = n.clients / x - tpot * (n.output - 1);
-	double rounds = load->rounds >= 1 ? load->rounds : 10, burst = n.clients * n.service_s / n.prompt_ranks / 2;
+	/* each prompt server reads requests one after the other, and all clients come at once at the start */
+	double front_s = split->prompts->request_s + split->prompts->ingest_s * n.prompt, servers = fmax(1, split->n_prompts);
+	double busy = fmin(x * front_s / servers, 0.95), rounds = load->rounds >= 1 ? load->rounds : 10;
+	double burst = n.clients * fmax(full_s / n.prompt_ranks, front_s / servers) / 2;
+	ttft += front_s + front_s * busy / (2 * (1 - busy)) + split->answers->handover_s;
 	ttft += fmax(0, burst - ttft) / rounds;
-	ret->ttft_s = pl_serve_within(split->prompts, PL_CLASS_SERVED_TTFT, ttft + split->prompts->request_s + split->answers->request_s);
-	ret->tpot_s = pl_serve_within(split->answers, PL_CLASS_SERVED_TPOT, tpot);
+	ret->ttft_s = pl_serve_within(split->prompts, PL_CLASS_SPLIT_TTFT, ttft);
+	ret->tpot_s = pl_serve_within(split->answers, PL_CLASS_SPLIT_TPOT, tpot);
 	ret->output_tok_s = pl_serve_within(split->answers, PL_CLASS_SERVED_RATE, x * n.output);
 	ret->e2e_s = ttft + tpot * (n.output - 1);
 	ret->running = x * tpot * (n.output - 1);
-	ret->prompt_share_frac = x * n.service_s / n.prompt_ranks;
+	ret->prompt_share_frac = x * full_s / n.prompt_ranks;
 	ret->queues = ret->prompt_share_frac > 0.95;
 }

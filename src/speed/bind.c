@@ -98,7 +98,7 @@ static void bind_measured(const struct binding *g, const struct pl_work *w, stru
 	const struct bound *b = &g->places[w->place];
 	*t = w->as;
 	t->n = w->n;
-	double kin = !g->s->kernels_kin ? 1 : b->v[w->kind == PL_TERM_MESSAGE ? PL_F_KIN_REDUCE : PL_F_KIN_KERNEL];
+	double kin = !g->s->kernels_kin || g->s->kernels_foreign ? 1 : b->v[w->kind == PL_TERM_MESSAGE ? PL_F_KIN_REDUCE : PL_F_KIN_KERNEL];
 	t->curve_scale = kin * b->v[w->scale] * typed(g, w, w->scale);
 	t->prefill_scale = kin * b->v[w->prefill_scale];
 	t->slow_memory = 1 / g->s->places[w->place].cap_memory;
@@ -242,6 +242,7 @@ void pl_speed_bind_bumped(struct pl_speed *s, const struct pl_constants *constan
 		bind_one(&g, &s->work[i], &s->terms[i]);
 	}
 	s->ingest_s = s->kernels_system ? g.places[0].v[PL_F_SERVED_INGEST_S] : 0;
+	s->handover_s = s->n_places ? g.places[0].v[PL_F_HANDOVER_S] : 0;
 	s->request_s = s->n_places ? g.places[0].v[PL_F_REQUEST_S] : 0;
 }
 

@@ -1,30 +1,14 @@
-/* What devices say to each other: sums over ranks, activations handed on. */
+/* What devices say to each other: sums over ranks, tokens for experts, activations handed on. */
 #include <math.h>
 #include <string.h>
 
 #include "speed/compile.h"
-
-/* Between hosts: one 400 Gbit/s port a GPU, the usual build of a cluster (NVIDIA HGX reference design). */
-static const double fabric_bytes_per_s = 50e9;
-/* Without peer access a transfer goes through RAM: two crossings of the slot. */
-static const double no_peer_factor = 0.5;
 
 /* Between hosts of llama.cpp's RPC nobody named the network of: gigabit Ethernet. */
 static const double assumed_net_bytes_per_s = 0.117e9;
 /* Half a round trip of TCP in a local network, a message in and out of both kernels. A result is asked for and sent (RPC_CMD_GET_TENSOR,
  * ggml-rpc.cpp: what goes before it, SET_TENSOR and GRAPH_RECOMPUTE, is not answered), so each host costs one round trip. */
 static const double tcp_one_way_s = 1e-4;
-
-static bool says(const struct pl_compile *c, const char *word)
-{
-	return c->hw->link && strcasestr(c->hw->link, word);
-}
-
-/* GeForce from Ada on has neither NVLink nor peer access over PCIe in the vendor's driver. */
-static bool no_peer(const struct pl_device *d)
-{
-	return d->gpu && d->vendor == PL_VENDOR_NVIDIA && strstr(d->gpu->name, "GeForce");
-}
 
 static double net_bytes_per_s(const struct pl_compile *c)
 {
@@ -59,36 +43,68 @@ void pl_net_work(struct pl_compile *c, uint32_t place, double row_bytes, enum pl
 	pl_work_add(c, &w);
 }
 
-/* Bytes per second, one direction, that each of n devices from `first` on can send its neighbours. */
-static double link_bytes_per_s(const struct pl_compile *c, uint32_t first, uint32_t n)
+static void add_message(struct pl_compile *c, uint32_t place, enum pl_cause cause, uint32_t ranks, double row_bytes, double bytes_per_s,
+                        double rows_min, double rows_max)
 {
-	const struct pl_device *d = &c->hw->devices[first];
-	bool hosts = n > 1 && first + n <= c->hw->n_devices && c->hw->devices[first + n - 1].node != d->node;
-	double link = d->gpu && !isnan(d->gpu->link_bytes_per_s) ? d->gpu->link_bytes_per_s / 2 : 0;
-	bool linked = says(c, "nvlink") || says(c, "nvswitch") || says(c, "xgmi") || says(c, "infinity") || says(c, "hccs");
-	if (hosts)
-		return c->hw->net ? net_bytes_per_s(c) : fabric_bytes_per_s;
-	if (linked && link > 0)
-		return link;
-	double pcie = pl_pcie_bytes_per_s(d);
-	return says(c, "no-p2p") || says(c, "no p2p") || no_peer(d) ? pcie * no_peer_factor : pcie;
+	struct pl_work w;
+	memset(&w, 0, sizeof w);
+	w.kind = PL_TERM_MESSAGE;
+	w.cause = cause;
+	w.place = w.gpu = place;
+	w.ranks = ranks;
+	w.row_bytes = row_bytes;
+	w.link_bytes_per_s = bytes_per_s;
+	w.rows_min = rows_min;
+	w.rows_max = rows_max;
+	pl_work_add(c, &w);
 }
 
 /* Each rank of a ring sends 2 (n − 1)/n of the message. */
+void pl_local_reduce_work(struct pl_compile *c, uint32_t place, uint32_t ranks, double row_bytes)
+{
+	add_message(c, place, PL_CAUSE_ALL_REDUCE, ranks, 2 * (1 - 1.0 / ranks) * row_bytes,
+	            pl_link_bytes_per_s(c, c->s->places[place].first, ranks), 0, 0);
+}
+
+/* Between hosts each card sums the part that the ring of its host left with it. */
+void pl_network_reduce_work(struct pl_compile *c, uint32_t place, const struct pl_span *g, double row_bytes)
+{
+	if (g->hosts > 1)
+		add_message(c, place, PL_CAUSE_ALL_REDUCE, g->hosts, 2 * (1 - 1.0 / g->hosts) * row_bytes / g->local, pl_network_bytes_per_s(c), 0, 0);
+}
+
 void pl_reduce_work(struct pl_compile *c, uint32_t place, uint32_t ranks, double row_bytes)
 {
-	const struct pl_place *p = &c->s->places[place];
-	struct pl_work w;
-	if (p->first == PL_SPEED_HOST || ranks < 2)
+	if (c->s->places[place].first == PL_SPEED_HOST || ranks < 2)
 		return;
-	memset(&w, 0, sizeof w);
-	w.kind = PL_TERM_MESSAGE;
-	w.cause = PL_CAUSE_ALL_REDUCE;
-	w.place = w.gpu = place;
-	w.ranks = ranks;
-	w.row_bytes = 2 * ((double)ranks - 1) / ranks * row_bytes;
-	w.link_bytes_per_s = link_bytes_per_s(c, p->first, ranks);
-	pl_work_add(c, &w);
+	struct pl_span g = pl_span_of(c, c->s->places[place].first, ranks);
+	if (g.local > 1)
+		pl_local_reduce_work(c, place, g.local, row_bytes);
+	pl_network_reduce_work(c, place, &g, row_bytes);
+}
+
+/* Tokens on their way to experts of other hosts, one byte a value, and back, two (DeepEP). Few at once go to each of their `used`
+ * experts by RDMA; from its largest low-latency batch on they go once to each host and are spread there by NVLink. Its README:
+ * 128 tokens of 7168 values and 8 experts take 163 + 318 µs over 8 cards of H800 with 400 Gbit/s ports, 194 + 360 over 256:
+ * 46 and 39 GB/s. */
+void pl_dispatch_work(struct pl_compile *c, uint32_t place, const struct pl_span *g, double value_bytes, double used)
+{
+	const double low_latency_rows = 128, forever = 1e18;
+	double away = 1 - 1.0 / g->hosts, reached = (g->hosts - 1) * -expm1(used * log1p(-1.0 / g->hosts));
+	double net = pl_network_bytes_per_s(c);
+	add_message(c, place, PL_CAUSE_ALL_TO_ALL, g->hosts, 3 * value_bytes * used * away, net, 0, low_latency_rows);
+	add_message(c, place, PL_CAUSE_ALL_TO_ALL, g->hosts, 3 * value_bytes * reached, net, low_latency_rows, forever);
+}
+
+/* Experts shared by more ranks than share the attention: each gathers the tokens of all, and scatters their sums. */
+void pl_share_work(struct pl_compile *c, uint32_t place, double row_bytes, double used)
+{
+	const double ranks = (double)c->moe_ranks / c->tp;
+	struct pl_span g = pl_span_of(c, c->s->places[place].first, c->moe_ranks);
+	if (ranks > 1 && g.hosts > 1)
+		pl_dispatch_work(c, place, &g, row_bytes / 2, used);
+	else
+		pl_reduce_work(c, place, c->moe_ranks, row_bytes * ranks);
 }
 
 /* Between two GPUs and between GPU and CPU, over PCIe or the link. */
@@ -96,7 +112,7 @@ void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_by
 {
 	const struct pl_place *a = &c->s->places[from], *b = &c->s->places[to];
 	struct pl_work w;
-	if (node_of(c, from) != node_of(c, to)) { /* from one host to the first, from there to the other */
+	if (c->llama && node_of(c, from) != node_of(c, to)) { /* from one host to the first, from there to the other */
 		pl_net_work(c, from, row_bytes, PL_TERM_NEW);
 		pl_net_work(c, to, row_bytes, PL_TERM_NEW);
 		return;
@@ -112,7 +128,9 @@ void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_by
 	w.to_host = a->first == PL_SPEED_HOST || b->first == PL_SPEED_HOST;
 	w.ranks = 1;
 	w.row_bytes = row_bytes;
-	w.link_bytes_per_s = w.to_host ? pl_pcie_bytes_per_s(d) : link_bytes_per_s(c, c->s->places[w.gpu].first, 1);
+	w.link_bytes_per_s = w.to_host                                                    ? pl_pcie_bytes_per_s(d)
+	                     : d->node != c->hw->devices[c->s->places[to].first].node ? pl_network_bytes_per_s(c)
+	                                                                              : pl_link_bytes_per_s(c, c->s->places[w.gpu].first, 1);
 	pl_work_add(c, &w);
 }
 
@@ -132,8 +150,8 @@ static double measured_gather_bytes_per_s(const struct pl_compile *c, uint32_t f
 	const struct pl_device *d = &c->hw->devices[first];
 	struct pl_kernels k;
 	struct pl_curve curve;
-	if (n < 2 || n > 8 || !d->gpu || !pl_kernels_of(d->gpu, &k) || !pl_linked(c, &k, d) ||
-	    !pl_kernel_message(&k, PL_MESSAGE_ALL_GATHER, n, bytes, &curve))
+	if (n < 2 || n > 8 || !d->gpu || !pl_kernels_of(d->gpu, &k) || !pl_linked(c, &k, d, n) ||
+	    !pl_kernel_message(&k, PL_MESSAGE_ALL_GATHER, n, bytes, false, &curve))
 		return 0;
 	return bytes * (n - 1) / n / pl_curve_s(&curve, 1);
 }
@@ -158,7 +176,7 @@ void pl_gather_work(struct pl_compile *c, uint32_t place)
 	w.link_bytes_per_s = measured_gather_bytes_per_s(c, p->first, c->s->n_replicas);
 	w.reached = w.link_bytes_per_s > 0;
 	if (!w.reached)
-		w.link_bytes_per_s = link_bytes_per_s(c, p->first, c->s->n_replicas);
+		w.link_bytes_per_s = pl_link_bytes_per_s(c, p->first, c->s->n_replicas);
 	w.slot_bytes = c->p->zero_offload != PL_ZERO_GPU ? all / ranks : 0;
 	w.slot_bytes_per_s = pl_pcie_bytes_per_s(&c->hw->devices[p->first]);
 	w.disk_bytes = c->p->zero_offload == PL_ZERO_NVME ? all : 0;

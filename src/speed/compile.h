@@ -31,6 +31,15 @@ struct pl_compile {
 	bool llama;             /* llama.cpp's family: layers on devices, experts on the CPU */
 };
 
+/* speed/links.c: how n devices from `first` on lie over hosts; bytes a second and direction that each sends its neighbour in one
+ * host, and that each has of the network. */
+struct pl_span {
+	uint32_t hosts, local; /* cards of the group in one host */
+};
+struct pl_span pl_span_of(const struct pl_compile *c, uint32_t first, uint32_t n);
+double pl_link_bytes_per_s(const struct pl_compile *c, uint32_t first, uint32_t n);
+double pl_network_bytes_per_s(const struct pl_compile *c);
+
 /* Adds work, merged with an equal one. */
 void pl_work_add(struct pl_compile *c, const struct pl_work *w);
 /* The same for a term that a measured curve costs: the constants scale it when it is bound. */
@@ -61,11 +70,15 @@ void pl_pass_work(struct pl_compile *c, const struct pl_op *op, uint32_t place, 
 /* speed/fused.c: measured kernels of the serving engines. */
 void pl_fused_begin(struct pl_compile *c);
 /* Do the GPUs talk as those of the measured system did? */
-bool pl_linked(const struct pl_compile *c, const struct pl_kernels *k, const struct pl_device *d);
+bool pl_linked(const struct pl_compile *c, const struct pl_kernels *k, const struct pl_device *d, uint32_t n);
 /* True: the operation is costed (or is part of another that is). */
 bool pl_fused_op(struct pl_compile *c, const struct pl_op *op, uint32_t place);
 
 /* speed/collective.c: the sum over ranks after an operation, and the hand-over when the place changes. */
+void pl_local_reduce_work(struct pl_compile *c, uint32_t place, uint32_t ranks, double row_bytes);
+void pl_network_reduce_work(struct pl_compile *c, uint32_t place, const struct pl_span *g, double row_bytes);
+void pl_dispatch_work(struct pl_compile *c, uint32_t place, const struct pl_span *g, double value_bytes, double used);
+void pl_share_work(struct pl_compile *c, uint32_t place, double row_bytes, double used);
 void pl_reduce_work(struct pl_compile *c, uint32_t place, uint32_t ranks, double row_bytes);
 void pl_hop_work(struct pl_compile *c, uint32_t from, uint32_t to, double row_bytes);
 /* ZeRO stage 3: the weights of a step on their way to a rank. */

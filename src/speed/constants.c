@@ -30,7 +30,7 @@ static const struct {
 
 static const char *const scopes[PL_SCOPE_COUNT] = {"base", "stack", "arch", "stack_arch", "stack_type", "device", "stack_line"};
 static const char *const classes[PL_CLASS_COUNT] = {"decode",       "prefill",       "offload_decode", "offload_prefill",
-                                                    "multi_decode", "multi_prefill", "served_tpot",    "served_ttft", "served_rate"};
+                                                    "multi_decode", "multi_prefill", "served_tpot",    "served_ttft", "served_rate", "split_ttft", "split_tpot"};
 static const char *const backends[PL_BACKEND_COUNT] = {"auto", "cuda", "rocm", "vulkan", "metal", "sycl", "cpu", "opencl"};
 
 const char *pl_backend_name(enum pl_backend b)
@@ -41,6 +41,7 @@ const char *pl_backend_name(enum pl_backend b)
 bool pl_family_is_served(enum pl_family f)
 {
 	switch (f) {
+	case PL_F_HANDOVER_S:
 	case PL_F_SERVED_INGEST_S:
 	case PL_F_KERNEL:
 	case PL_F_EXPERT_KERNEL:

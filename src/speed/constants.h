@@ -52,6 +52,8 @@ enum pl_answer_class {
 	PL_CLASS_SERVED_TPOT,
 	PL_CLASS_SERVED_TTFT,
 	PL_CLASS_SERVED_RATE, /* output tokens a second of many clients; […][kin]: kernels of this card were measured, of its kin, none */
+	PL_CLASS_SPLIT_TTFT, /* prompts and answers on servers of their own */
+	PL_CLASS_SPLIT_TPOT,
 	PL_CLASS_COUNT
 };
 

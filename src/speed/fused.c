@@ -21,7 +21,7 @@ struct pl_fused {
 	struct pl_kernels kernels;
 	enum pl_kernel_engine engine;
 	uint32_t place;
-	bool linked; /* the GPUs talk as those of the measured system did */
+	bool staged; /* through RAM */
 	struct shape shapes[MAX_SHAPES];
 	uint32_t n_shapes;
 };
@@ -37,18 +37,6 @@ static bool engine_of(const char *id, enum pl_kernel_engine *ret)
 	return false;
 }
 
-/* SXM boards sit on an NVSwitch; the measured PCIe cards had nothing else. Kin say nothing about links. */
-bool pl_linked(const struct pl_compile *c, const struct pl_kernels *k, const struct pl_device *d)
-{
-	bool sxm = d->gpu->form_factor && strstr(d->gpu->form_factor, "SXM");
-	bool nvlink = c->hw->link && (strcasestr(c->hw->link, "nvlink") || strcasestr(c->hw->link, "nvswitch"));
-	bool slow = c->hw->link && (strcasestr(c->hw->link, "no-p2p") || strcasestr(c->hw->link, "no p2p"));
-	double per_link = d->gpu->link_bytes_per_s;
-	if (isnan(per_link))
-		return !k->kin && !nvlink && !slow;
-	return (sxm || nvlink || !c->hw->link) && !slow && !(c->hw->link && strcasestr(c->hw->link, "pcie"));
-}
-
 void pl_fused_begin(struct pl_compile *c)
 {
 	enum pl_kernel_engine e;
@@ -62,7 +50,7 @@ void pl_fused_begin(struct pl_compile *c)
 		return;
 	c->fused->kernels = k;
 	c->fused->engine = e;
-	c->fused->linked = pl_linked(c, &k, d);
+	c->fused->staged = c->hw->link && strcasestr(c->hw->link, "p2p");
 	c->s->kernels_kin = k.kin;
 	c->s->kernels_foreign = k.foreign;
 	c->s->kernels_system = pl_kernel_tables()->systems[k.system].name;
@@ -99,7 +87,7 @@ static const struct pl_curve *curve_of(struct pl_compile *c, const struct shape 
 		ok = pl_kernel_routed(&f->kernels, f->engine, want->type,
 		                      &(struct pl_expert_shape){want->a, want->b, want->c, want->d, want->e}, curve);
 	else
-		ok = pl_kernel_message(&f->kernels, (enum pl_kernel_message_op)(-1 - want->kind), (uint32_t)want->a, want->b, curve);
+		ok = pl_kernel_message(&f->kernels, (enum pl_kernel_message_op)(-1 - want->kind), (uint32_t)want->a, want->b, f->staged, curve);
 	if (!ok)
 		return NULL;
 	if (s)
@@ -135,10 +123,12 @@ static enum pl_kernel_type kernel_type(const struct pl_compile *c, const struct 
 
 /* ---- messages */
 
-static bool message(struct pl_compile *c, uint32_t place, enum pl_kernel_message_op op, double n, double row_bytes, double rows_scale)
+/* Measured, over the ranks of one host. */
+static bool message(struct pl_compile *c, uint32_t place, enum pl_kernel_message_op op, uint32_t n, double row_bytes, double rows_scale)
 {
 	struct shape want = {.kind = -1 - (int)op, .a = n, .b = row_bytes};
-	const struct pl_curve *curve = c->fused->linked && n <= 8 ? curve_of(c, &want) : NULL;
+	const struct pl_device *d = &c->hw->devices[c->s->places[place].first];
+	const struct pl_curve *curve = d->gpu && n > 1 && pl_linked(c, &c->fused->kernels, d, n) ? curve_of(c, &want) : NULL;
 	if (!curve)
 		return false;
 	struct pl_term t = {.kind = PL_TERM_MESSAGE, .place = place, .curve = curve, .rows_scale = rows_scale};
@@ -152,23 +142,35 @@ static double data_ranks(const struct pl_compile *c)
 	return (double)c->moe_ranks / c->tp;
 }
 
-/* Attention on each rank's own sequences, experts over all: tokens are gathered before the experts and scattered after. */
-static void share_experts(struct pl_compile *c, uint32_t place, double row_bytes)
-{
-	double ranks = data_ranks(c);
-	if (ranks > 1) {
-		if (!message(c, place, PL_MESSAGE_ALL_GATHER, c->moe_ranks, row_bytes, ranks) ||
-		    !message(c, place, PL_MESSAGE_REDUCE_SCATTER, c->moe_ranks, row_bytes, ranks))
-			pl_reduce_work(c, place, c->moe_ranks, row_bytes);
-	} else if (c->tp > 1 && !message(c, place, PL_MESSAGE_ALL_REDUCE_GRAPH, c->tp, row_bytes, 1)) {
-		pl_reduce_work(c, place, c->tp, row_bytes);
-	}
-}
-
+/* Between hosts a sum has two levels: over the cards of each, then each card's part over the network. */
 static void reduce(struct pl_compile *c, uint32_t place, double row_bytes)
 {
-	if (c->tp > 1 && !message(c, place, PL_MESSAGE_ALL_REDUCE_GRAPH, c->tp, row_bytes, 1))
-		pl_reduce_work(c, place, c->tp, row_bytes);
+	struct pl_span g = pl_span_of(c, c->s->places[place].first, c->tp);
+	if (c->tp < 2)
+		return;
+	if (g.local > 1 && !message(c, place, PL_MESSAGE_ALL_REDUCE_GRAPH, g.local, row_bytes, 1))
+		pl_local_reduce_work(c, place, g.local, row_bytes);
+	pl_network_reduce_work(c, place, &g, row_bytes);
+}
+
+/* Attention on each rank's own sequences, experts over all: in a host, tokens are gathered before the experts and scattered after;
+ * between hosts each goes to the cards of its experts and back. */
+static void share_experts(struct pl_compile *c, uint32_t place, double row_bytes, double used)
+{
+	struct pl_span g = pl_span_of(c, c->s->places[place].first, c->moe_ranks);
+	double ranks = data_ranks(c);
+	if (!(ranks > 1)) {
+		reduce(c, place, row_bytes);
+		return;
+	}
+	if (g.hosts > 1) {
+		pl_dispatch_work(c, place, &g, row_bytes / 2, used);
+		(void)message(c, place, PL_MESSAGE_DISPATCH, g.local, row_bytes / 2 * used, 1.0 / g.hosts);
+		(void)message(c, place, PL_MESSAGE_COMBINE, g.local, row_bytes * used, 1.0 / g.hosts);
+	} else if (!message(c, place, PL_MESSAGE_ALL_GATHER, c->moe_ranks, row_bytes, ranks) ||
+	           !message(c, place, PL_MESSAGE_REDUCE_SCATTER, c->moe_ranks, row_bytes, ranks)) {
+		pl_reduce_work(c, place, c->moe_ranks, row_bytes * ranks);
+	}
 }
 
 /* ---- products */
@@ -266,7 +268,7 @@ static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 		term.row_compute_s = 1.0 / 256 * l->n_expert_used / l->n_expert;
 		if (term.curve)
 			pl_measured_add(c, &term, PL_F_EXPERT_KERNEL, PL_F_EXPERT_KERNEL, t->type);
-		share_experts(c, place, (double)t->ne[1] * 2);
+		share_experts(c, place, (double)t->ne[1] * 2, l->n_expert_used);
 	}
 }
 
@@ -312,7 +314,7 @@ static void attention(struct pl_compile *c, const struct pl_op *op, uint32_t pla
 static bool sums_with_norm(const struct pl_compile *c)
 {
 	const char *capability = pl_kernel_tables()->systems[c->fused->kernels.system].capability;
-	return c->tp > 1 && c->fused->linked && (c->fused->engine == PL_KERNEL_TRTLLM || !strncmp(capability, "10.", 3));
+	return c->tp > 1 && pl_linked(c, &c->fused->kernels, &c->hw->devices[0], c->tp) && (c->fused->engine == PL_KERNEL_TRTLLM || !strncmp(capability, "10.", 3));
 }
 
 /* A norm over all heads at once, which ranks share: the sums of squares of queries and keys are added up over them, in one message

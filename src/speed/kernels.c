@@ -305,23 +305,83 @@ static double message_s(const struct pl_kernel_message *m, double bytes)
 	return at_points(m->ln_s, PL_MESSAGE_POINTS, 2, (log2(bytes) - 9) / 2);
 }
 
-bool pl_kernel_message(const struct pl_kernels *k, enum pl_kernel_message_op op, uint32_t n_gpus, double row_bytes,
+/* Four cards and more on PCIe take 2 (n − 1)/n of two cards' time and somewhat more where they reach each other; the measured
+ * group of L40S takes 6 to 17 times as long: its traffic crossed sockets through RAM (NCCL's P2P level, which TensorRT-LLM's page
+ * of measurements raises by NCCL_P2P_LEVEL=SYS). */
+static const double peers_at_most = 4, large_bytes = 0x1p29;
+
+static double growth(uint32_t system, enum pl_kernel_message_op op, uint32_t n, double bytes)
+{
+	const struct pl_kernel_message *m = message_row(system, op, n), *two = message_row(system, op, 2);
+	return m && two && m->n_gpus > 2 && two->n_gpus == 2 ? message_s(m, bytes) / message_s(two, bytes) : 1;
+}
+
+bool pl_kernel_staged(const struct pl_kernels *k, uint32_t n_gpus)
+{
+	return growth(k->system, PL_MESSAGE_ALL_REDUCE, n_gpus, large_bytes) > peers_at_most;
+}
+
+/* The system whose two cards are nearest in speed and whose larger groups reach each other. */
+static uint32_t peers_system(uint32_t system, enum pl_kernel_message_op op, uint32_t n)
+{
+	const struct pl_kernel_tables *t = pl_kernel_tables();
+	const struct pl_kernel_message *own = message_row(system, op, 2);
+	uint32_t best = system;
+	double best_d = DBL_MAX;
+	for (uint32_t i = 0; own && i < t->n_systems; i++) {
+		const struct pl_kernel_message *two = message_row(i, op, 2);
+		double d = two && growth(i, op, n, large_bytes) <= peers_at_most
+		               ? fabs(log(message_s(two, large_bytes) / message_s(own, large_bytes))) : DBL_MAX;
+		if (i != system && d < best_d) {
+			best = i;
+			best_d = d;
+		}
+	}
+	return best;
+}
+
+/* A message in a group of n; staged: through RAM where it was measured so. */
+struct group {
+	const struct pl_kernel_message *own; /* NULL: not measured */
+	uint32_t peers, n;                   /* peers: whose growth from two cards is taken; the own system: none's */
+	enum pl_kernel_message_op op;
+};
+
+static struct group group_of(uint32_t system, enum pl_kernel_message_op op, uint32_t n, bool staged)
+{
+	struct group g = {message_row(system, op, n), system, n, op};
+	if (g.own && !staged && growth(system, op, n, large_bytes) > peers_at_most) {
+		g.peers = peers_system(system, op, n);
+		g.own = g.peers != system ? message_row(system, op, 2) : g.own;
+	}
+	return g;
+}
+
+static double group_s(const struct group *g, uint32_t system, double bytes)
+{
+	return message_s(g->own, bytes) * (g->peers != system ? growth(g->peers, g->op, g->n, bytes) : 1);
+}
+
+bool pl_kernel_message(const struct pl_kernels *k, enum pl_kernel_message_op op, uint32_t n_gpus, double row_bytes, bool staged,
                        struct pl_curve *ret)
 {
-	const struct pl_kernel_message *own = message_row(k->system, op, n_gpus);
+	struct group own = group_of(k->system, op, n_gpus, staged), other = {0};
 	/* Small sums go through the engines' own kernels, large ones through NCCL: the engines switch where it pays. */
-	const struct pl_kernel_message *nccl = op == PL_MESSAGE_ALL_REDUCE_GRAPH ? message_row(k->system, PL_MESSAGE_ALL_REDUCE, n_gpus) : NULL;
+	if (op == PL_MESSAGE_ALL_REDUCE_GRAPH)
+		other = group_of(k->system, PL_MESSAGE_ALL_REDUCE, n_gpus, staged);
 	/* A sum over all ranks does at least what gathering or scattering as many bytes does. */
 	if (op == PL_MESSAGE_ALL_GATHER || op == PL_MESSAGE_REDUCE_SCATTER)
-		nccl = message_row(k->system, PL_MESSAGE_ALL_REDUCE_GRAPH, n_gpus);
-	own = own ? own : nccl;
-	if (!own || n_gpus < 2)
+		other = group_of(k->system, PL_MESSAGE_ALL_REDUCE_GRAPH, n_gpus, staged);
+	own = own.own ? own : other;
+	if (!own.own || n_gpus < 2)
 		return false;
+	/* Larger than any measured group: a ring sends (n − 1)/n. */
+	double n0 = own.own->n_gpus, more = n_gpus > n0 && own.peers == k->system ? (1 - 1.0 / n_gpus) / (1 - 1 / n0) : 1;
 	for (int i = 0; i < PL_CURVE_POINTS; i++) {
-		double bytes = row_bytes * exp2(i), s = message_s(own, bytes);
-		if (nccl && message_s(nccl, bytes) < s)
-			s = message_s(nccl, bytes);
-		ret->ln_s[i] = (float)log(s);
+		double bytes = row_bytes * exp2(i), s = group_s(&own, k->system, bytes);
+		if (other.own)
+			s = fmin(s, group_s(&other, k->system, bytes));
+		ret->ln_s[i] = (float)log(s * more);
 	}
 	never_fall(ret);
 	return true;

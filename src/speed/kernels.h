@@ -36,7 +36,9 @@ enum pl_kernel_message_op {
 	PL_MESSAGE_ALL_REDUCE,           /* NCCL */
 	PL_MESSAGE_ALL_GATHER,
 	PL_MESSAGE_REDUCE_SCATTER,
-	PL_MESSAGE_ALL_TO_ALL
+	PL_MESSAGE_ALL_TO_ALL,
+	PL_MESSAGE_DISPATCH, /* DeepEP's low-latency kernels: bytes that one GPU sends to experts, or gets back */
+	PL_MESSAGE_COMBINE
 };
 
 /* ---- the generated tables */
@@ -116,9 +118,11 @@ struct pl_expert_shape {
 bool pl_kernel_routed(const struct pl_kernels *k, enum pl_kernel_engine e, enum pl_kernel_type type,
                       const struct pl_expert_shape *s, struct pl_curve *ret);
 
-/* A message of `row_bytes` a row between n GPUs of one host. */
-bool pl_kernel_message(const struct pl_kernels *k, enum pl_kernel_message_op op, uint32_t n_gpus, double row_bytes,
+/* A message of `row_bytes` a row between n GPUs of one host; staged: through RAM, where the system was measured so. */
+bool pl_kernel_message(const struct pl_kernels *k, enum pl_kernel_message_op op, uint32_t n_gpus, double row_bytes, bool staged,
                        struct pl_curve *ret);
+/* Was a group of n measured without peer access? */
+bool pl_kernel_staged(const struct pl_kernels *k, uint32_t n_gpus);
 
 /* NULL when the system has none. */
 const struct pl_kernel_grid *pl_kernel_grid(const struct pl_kernels *k, enum pl_kernel_grid_op op, enum pl_kernel_type type);

@@ -193,7 +193,7 @@ static void routed(struct pl_compile *c, const struct pl_op *op, uint32_t place)
 	set_peaks(c, &w);
 	add_maybe_streamed(c, &w);
 	if (t->role == PL_ROLE_EXPERT_DOWN && c->moe_ranks > 1)
-		pl_reduce_work(c, place, c->moe_ranks, (double)t->ne[1] * 2);
+		pl_share_work(c, place, (double)t->ne[1] * 2, l->n_expert_used);
 }
 
 static double cache_bytes(enum pl_dtype t)

@@ -127,7 +127,7 @@ struct pl_speed {
 	bool gathers;            /* ZeRO: every step gathers the weights */
 	uint32_t n_replicas;     /* data parallel */
 	uint32_t n_in_flight;    /* batches at once on a replica: one a stage of a serving engine's pipeline */
-	double request_s, ingest_s, age_years, power_limit_w;
+	double request_s, handover_s, ingest_s, age_years, power_limit_w;
 	double weight_bytes;
 	bool ram_assumed;        /* nobody says how fast the RAM is */
 	bool net_assumed;        /* nobody says what joins the hosts */

@@ -41,7 +41,7 @@ static void rows_of_the_source_come_back(void **state)
 	pl_kernel_gemm(&h200, PL_KERNEL_BF16, 32768, 16384, &c);
 	near(pl_curve_s(&c, 16), 32768.0 * 16384 * 2 / 4.8e12 / 0.82, 0.1);
 	/* the engine's own all-reduce of 8192 values between 8 GPUs takes 3 to 8 us, NCCL's floor is twice that */
-	assert_true(pl_kernel_message(&h200, PL_MESSAGE_ALL_REDUCE_GRAPH, 8, 8192 * 2, &c));
+	assert_true(pl_kernel_message(&h200, PL_MESSAGE_ALL_REDUCE_GRAPH, 8, 8192 * 2, false, &c));
 	assert_in_range((long)(pl_curve_s(&c, 1) * 1e9), 3000, 8000);
 }
 
@@ -103,6 +103,24 @@ static void kin_keep_their_own_roofline(void **state)
 	near(cdna.peaks[PL_PEAK_MEMORY], 5.3e12, 0.01);
 }
 
+/* Groups on PCIe reach each other unless the hardware says they do not; DeepEP's kernels take what they were measured to. */
+static void messages_follow_topology(void **state)
+{
+	(void)state;
+	struct pl_kernels l40s = kernels("l40s"), h100 = kernels("h100-sxm");
+	struct pl_curve peers, staged, two, dispatch;
+	assert_true(pl_kernel_staged(&l40s, 8));
+	assert_false(pl_kernel_staged(&h100, 8));
+	assert_true(pl_kernel_message(&l40s, PL_MESSAGE_ALL_REDUCE, 8, 16384, false, &peers));
+	assert_true(pl_kernel_message(&l40s, PL_MESSAGE_ALL_REDUCE, 8, 16384, true, &staged));
+	assert_true(pl_kernel_message(&l40s, PL_MESSAGE_ALL_REDUCE, 2, 16384, false, &two));
+	assert_true(pl_curve_s(&peers, 4096) < pl_curve_s(&staged, 4096) / 4);
+	assert_true(pl_curve_s(&peers, 4096) > pl_curve_s(&two, 4096));
+	/* 128 tokens of 7168 bytes to 8 experts each: data/kernels/deepep.csv says 36.6 µs */
+	assert_true(pl_kernel_message(&h100, PL_MESSAGE_DISPATCH, 8, 8 * 7168, false, &dispatch));
+	near(pl_curve_s(&dispatch, 128), 36.6e-6, 0.1);
+}
+
 /* Watts rise with what a kernel reaches; between grid points they lie on the line; a card nobody measured has them too. */
 static void watts_rise_with_utilisation(void **state)
 {
@@ -133,7 +151,7 @@ int main(void)
 	    cmocka_unit_test(rows_of_the_source_come_back),
 	    cmocka_unit_test(curves_stay_below_the_roofline),
 	    cmocka_unit_test(deeper_caches_take_longer),
-	    cmocka_unit_test(kin_keep_their_own_roofline),
+	    cmocka_unit_test(messages_follow_topology), cmocka_unit_test(kin_keep_their_own_roofline),
 	    cmocka_unit_test(watts_rise_with_utilisation),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

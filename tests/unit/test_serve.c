@@ -432,6 +432,36 @@ static void all_at_once(void **state)
 	pl_arena_free(a);
 }
 
+/* Tensor parallel ranks on two hosts: slower than on one, faster over a faster network, and each card sends its part of a sum. */
+static void ranks_over_hosts(void **state)
+{
+	(void)state;
+	struct pl_arena *a = pl_arena_new(0);
+	const struct pl_model_row *row;
+	const struct pl_model *m = NULL;
+	struct pl_err err = {0};
+	static const char *const lines[] = {"8x h100-sxm", "2x hgx-h100-4", "2x hgx-h100-4, net 4x ib-xdr", "2x hgx-h100-4, net 10gbe"};
+	double s[4];
+	assert_int_equal(pl_model_row_find("meta-llama/Meta-Llama-3.1-70B", &row, &err), 0);
+	assert_int_equal(pl_model_from_config(a, row->id, row->config_json, row->config_len, "fp8", &m, &err), 0);
+	for (size_t i = 0; i < 4; i++) {
+		const struct pl_machine *hw = NULL;
+		const struct pl_speed *speed = NULL;
+		struct pl_layout *l = PL_NEW(a, struct pl_layout);
+		if (pl_machine_parse(a, lines[i], &hw, &err))
+			fail_msg("%s", err.msg);
+		struct pl_speed_setup setup = {.model = m, .machine = hw, .engine = &engines[0], .params = ranks(a, 8, 1, 1), .layout = l};
+		assert_int_equal(pl_speed_compile(a, &setup, &speed, &err), 0);
+		struct pl_batch b = {.prefill_tokens = 4096};
+		s[i] = pl_step_s(speed, &b);
+	}
+	assert_true(s[0] < s[1] && s[2] < s[1] && s[1] < s[3]);
+	/* 160 sums of 4096 × 8192 × 2 bytes over two hosts: each card sends a quarter of each, 2 (h − 1)/h = 1 times, and the port of
+	 * a 10 GbE host is shared by four: at least 160 × 16.8 MB / 0.29 GB/s */
+	assert_true(s[3] - s[0] > 160 * 4096.0 * 8192 * 2 / 4 / (1.175e9 / 4));
+	pl_arena_free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -445,6 +475,7 @@ int main(void)
 	    cmocka_unit_test(split_servers_balance),      cmocka_unit_test(absurd_loads_are_refused),
 	    cmocka_unit_test(pipelines),                  cmocka_unit_test(idle_replicas),
 	    cmocka_unit_test(attention_groups),           cmocka_unit_test(all_at_once),
+	    cmocka_unit_test(ranks_over_hosts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -412,6 +412,8 @@ static int read_part(struct pl_arena *a, const struct pl_bytes *part, uint32_t i
 			               (unsigned long long)number_at(no->type, no->data, &ok), index);
 	}
 	g->file_bytes = pl_sat_add(g->file_bytes, part->total_len_bytes);
+	if (list->n == first) /* a file of keys alone: there is no list yet */
+		return 0;
 	return check_offsets(&c, list->items + first, list->n - first, alignment, data_at);
 }
 

@@ -533,6 +533,7 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 		return false;
 	}
 	c.apart = x->apart[r->index];
+	c.assumed_memory = hw->n_devices && hw->devices[0].gpu && pl_gpu_borrows_ram(hw->devices[0].gpu) && !strstr(line, " ddr");
 	*ret = c;
 	return true;
 }

@@ -18,6 +18,7 @@ struct pl_local_case {
 	double prompt_tokens, depth_tokens, out_tokens, concurrency;
 	double draft_tokens, acceptance_length; /* 0 and 1 without speculation */
 	bool size_stated, tool_rate, assumed_quant;
+	bool assumed_memory; /* an integrated GPU, and the row does not say how fast its RAM is */
 	bool stand_in; /* the model is another of the same size */
 	bool each; /* the rate is one sequence's, not that of all */
 	const char *device, *model, *source; /* groups that can be left out */

@@ -50,7 +50,7 @@ static bool observe(struct pl_vrow *r, struct pl_observation *ret)
 	ret->device = c->device;
 	ret->model = c->model;
 	ret->source = c->source;
-	ret->weight = c->draft_tokens > 0 ? 0 : c->tool_rate || c->assumed_quant || c->stand_in ? 0.4 : 1;
+	ret->weight = c->draft_tokens > 0 || c->assumed_memory ? 0 : c->tool_rate || c->assumed_quant || c->stand_in ? 0.4 : 1;
 	return true;
 }
 

@@ -64,7 +64,9 @@ static const char *describe(struct pl_probe *p)
 	if (text && m->ram_bytes.known)
 		text = join(p, text, pl_arena_printf(p->a, pl_tr("RAM %s, %s free"), pl_fmt_bytes(b, m->ram_bytes.value),
 		                                     pl_fmt_bytes(f, m->ram_free_bytes.value)));
-	return text ? pl_arena_printf(p->a, pl_tr("this machine: %s"), text) : NULL;
+	if (!text)
+		return NULL;
+	return pl_arena_printf(p->a, pl_facts_live_now(p->facts) ? pl_tr("this machine: %s") : pl_tr("recorded machine: %s"), text);
 }
 
 int pl_probe_machine(struct pl_arena *a, const struct pl_probe_options *options, const struct pl_machine **ret_machine,

@@ -101,7 +101,9 @@ static void what_was_read_can_be_replayed(void **state)
 	assert_int_equal(pl_facts_save(facts, path, NULL, &err), 0);
 	assert_int_equal(pl_facts_load(path, &again, &err), 0);
 	assert_int_equal(pl_probe_machine(a, &(struct pl_probe_options){.facts = again, .no_topology = true}, &n, NULL, &err), 0);
-	assert_string_equal(m->description, n->description);
+	assert_non_null(strstr(m->description, "this machine: "));
+	assert_non_null(strstr(n->description, "recorded machine: "));
+	assert_string_equal(strstr(m->description, ": "), strstr(n->description, ": "));
 	assert_int_equal(m->n_devices, n->n_devices);
 	for (uint32_t i = 0; i < m->n_devices; i++) {
 		assert_string_equal(m->devices[i].name, n->devices[i].name);

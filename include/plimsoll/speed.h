@@ -184,6 +184,7 @@ struct pl_speed_answer {
 	struct pl_step_cost decode, prefill;     /* the steps behind the medians */
 	enum pl_kinship kinship;
 	const char *reason;    /* translated: "decode is bound by memory bandwidth of GPU 1; all-reduce takes 18 %" */
+	const char *decode_reason, *prefill_reason; /* its two sentences */
 	const char *kin_text;  /* translated: where the constants come from */
 	const char *unknown;   /* as pl_speed_unknown */
 };

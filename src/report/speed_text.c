@@ -7,7 +7,7 @@
 
 #define _(s) pl_tr(s)
 
-enum { LABEL = 26 };
+enum { LABEL = 26, WIDTH = 100 };
 
 static void label(FILE *out, const char *text)
 {
@@ -51,22 +51,36 @@ static void power(FILE *out, const struct pl_speed_answer *s)
 	(void)fputc('\n', out);
 }
 
-/* "process 18 s (RAM 1.1 GiB, GPU 0.9 GiB) → weights 12 s (…) → …": a first start, what is held at the end of each. */
-static void stages(FILE *out, const struct pl_load_answer *l)
+/* "weights 12 s (RAM 1.1 GiB, GPU 0.9 GiB)" */
+static void stage(char *ret, size_t size, const struct pl_load_stage *s)
 {
 	char ram[PL_FMT_MAX], gpu[PL_FMT_MAX];
+	int n = snprintf(ret, size, _("%s %.*f s"), pl_load_stage_text(s->kind), s->cold_s >= 10 ? 0 : 1, s->cold_s);
+	if (n < 0 || (size_t)n >= size || s->kind > PL_LOAD_WEIGHTS || !isfinite(s->host_bytes) || !isfinite(s->device_bytes))
+		return;
+	pl_fmt_bytes(ram, (uint64_t)s->host_bytes);
+	pl_fmt_bytes(gpu, (uint64_t)s->device_bytes);
+	if (s->device_bytes > 0)
+		(void)snprintf(ret + n, size - (size_t)n, _(" (RAM %s, GPU %s)"), ram, gpu);
+	else
+		(void)snprintf(ret + n, size - (size_t)n, _(" (RAM %s)"), ram);
+}
+
+/* A first start, stage after stage, with what is held at the end of each. */
+static void stages(FILE *out, const struct pl_load_answer *l)
+{
+	int at = 2 + LABEL;
 	label(out, _("on the way"));
 	for (uint32_t i = 0; i < l->n_stages; i++) {
-		const struct pl_load_stage *s = &l->stages[i];
-		(void)fprintf(out, _("%s%s %.*f s"), i ? " → " : "", pl_load_stage_text(s->kind), s->cold_s >= 10 ? 0 : 1, s->cold_s);
-		if (s->kind > PL_LOAD_WEIGHTS || !isfinite(s->host_bytes) || !isfinite(s->device_bytes))
-			continue;
-		pl_fmt_bytes(ram, (uint64_t)s->host_bytes);
-		pl_fmt_bytes(gpu, (uint64_t)s->device_bytes);
-		if (s->device_bytes > 0)
-			(void)fprintf(out, _(" (RAM %s, GPU %s)"), ram, gpu);
-		else
-			(void)fprintf(out, _(" (RAM %s)"), ram);
+		char text[160];
+		stage(text, sizeof text, &l->stages[i]);
+		int width = pl_text_columns(text) + 3;
+		if (i && at + width > WIDTH) {
+			(void)fprintf(out, "\n  %*s", LABEL, "");
+			at = 2 + LABEL;
+		}
+		(void)fprintf(out, i ? "%s→ %s" : "%s%s", i && at > 2 + LABEL ? " " : "", text);
+		at += width;
 	}
 	(void)fputc('\n', out);
 }
@@ -131,5 +145,5 @@ void pl_report_speed_text(FILE *out, const struct pl_plan *plan)
 	}
 	power(out, s);
 	load(out, &s->load);
-	(void)fprintf(out, "  %s\n  %s\n\n", s->reason, s->kin_text);
+	(void)fprintf(out, "  %s\n  %s\n  %s\n\n", s->decode_reason, s->prefill_reason, s->kin_text);
 }

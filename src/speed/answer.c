@@ -152,8 +152,9 @@ int pl_speed_answer(struct pl_arena *a, const struct pl_speed *s, const struct p
 	ret->aggregate_tok_s = decode_rate(s, q, n, q->depth_tokens, &ret->acceptance_length, &ret->decode);
 	answer_power(a, s, q, prompt, n, ret);
 	pl_speed_load(s, &s->setup, &ret->load);
-	const char *decode = pl_speed_reason(a, s, &ret->decode, false), *first = pl_speed_reason(a, s, &ret->prefill, true);
-	ret->reason = pl_arena_printf(a, pl_tr("%s; %s"), decode, first);
+	ret->decode_reason = pl_speed_reason(a, s, &ret->decode, false);
+	ret->prefill_reason = pl_speed_reason(a, s, &ret->prefill, true);
+	ret->reason = pl_arena_printf(a, pl_tr("%s; %s"), ret->decode_reason, ret->prefill_reason);
 	if (pl_arena_failed(a))
 		return pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while planning");
 	return 0;

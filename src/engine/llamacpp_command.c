@@ -51,8 +51,9 @@ enum pl_support ll_supports(struct pl_arena *a, const struct pl_model *m, const 
 	const struct pl_tensor *foreign = foreign_tensor(m);
 	const char *gpu;
 	if (foreign) {
-		*ret_reason = pl_arena_printf(a, pl_tr("llama.cpp has no format for weights in %s; plan a GGUF precision such as q4_k_m"),
-		                              m->quant_name ? m->quant_name : pl_dtype_name(foreign->type));
+		const char *name = m->quant_name ? m->quant_name : pl_dtype_name(foreign->type);
+		*ret_reason = pl_arena_printf(a, pl_tr("llama.cpp has no format for weights in %s; plan a GGUF precision such as %s"), name,
+		                              strcmp(name, "mxfp4") ? "q4_k_m" : "mxfp4_moe");
 		return PL_SUPPORT_NO;
 	}
 	if (!tr || (tr->flags & PL_ARCH_NOT_A_MODEL)) {

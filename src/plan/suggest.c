@@ -158,23 +158,52 @@ static void precision(struct hunt *h)
 	}
 }
 
+/* A checkpoint of the hub as the largest GGUF precision that is no larger; what gpt-oss comes in is converted as it is. NULL:
+ * none, or it is one already. */
+static const struct pl_model *as_gguf(struct hunt *h, const char **ret_name)
+{
+	static const char *const names[] = {"mxfp4_moe", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", NULL};
+	const struct pl_model *m = h->asked->model, *plain = in_16_bit(h->a, m), *gguf;
+	struct pl_err ignored;
+	for (const char *const *name = names; plain && *name; name++) {
+		if (name == names && (!m->quant_name || strcmp(m->quant_name, "mxfp4") != 0))
+			continue;
+		*ret_name = *name;
+		if (!pl_model_requantise(h->a, plain, *name, &gguf, &ignored) && gguf->weight_bytes <= m->weight_bytes + m->weight_bytes / 8)
+			return gguf;
+	}
+	return NULL;
+}
+
+static void keep_engine(struct hunt *h, const struct pl_engine *e, const struct pl_outcome *o, const char *quant)
+{
+	bool fits = o->verdict == PL_VERDICT_FITS_GPU;
+	const char *text = quant ? pl_arena_printf(h->a, fits ? pl_tr("run it in %s as %s") : pl_tr("run it in %s as %s, with part of the weights in RAM"),
+	                                           e->id, quant)
+	                         : pl_arena_printf(h->a, fits ? pl_tr("run it in %s") : pl_tr("run it in %s with part of the weights in RAM"), e->id);
+	keep(h, fits ? PL_CHANGE_ENGINE : PL_CHANGE_OFFLOAD, o,
+	     pl_arena_printf(h->a, quant ? "--engine %s --quant %s" : "--engine %s", e->id, quant), text);
+}
+
 static void other_engine(struct hunt *h)
 {
 	const struct pl_engine *const *e = pl_engines();
 	for (; *e; e++) {
 		struct pl_trial t = *h->asked;
 		struct pl_outcome o;
-		const char *reason;
-		if (*e == t.engine || (*e)->supports(h->a, t.model, t.machine, &reason) == PL_SUPPORT_NO)
+		const char *reason, *quant = NULL;
+		if (*e == t.engine)
 			continue;
+		if ((*e)->supports(h->a, t.model, t.machine, &reason) == PL_SUPPORT_NO) {
+			const struct pl_model *gguf = strcmp((*e)->id, "llama.cpp") ? NULL : as_gguf(h, &quant);
+			if (!gguf || (*e)->supports(h->a, gguf, t.machine, &reason) == PL_SUPPORT_NO)
+				continue;
+			t.model = gguf;
+		}
 		t.engine = *e;
 		if (!pl_trial_peek(&t, &o) || o.verdict >= h->plan->verdict)
 			continue;
-		keep(h, o.verdict == PL_VERDICT_FITS_GPU ? PL_CHANGE_ENGINE : PL_CHANGE_OFFLOAD, &o,
-		     pl_arena_printf(h->a, "--engine %s", (*e)->id),
-		     o.verdict == PL_VERDICT_FITS_GPU
-		         ? pl_arena_printf(h->a, pl_tr("run it in %s"), (*e)->id)
-		         : pl_arena_printf(h->a, pl_tr("run it in %s with part of the weights in RAM"), (*e)->id));
+		keep_engine(h, *e, &o, quant);
 		return;
 	}
 }

@@ -120,8 +120,11 @@ void pl_report_speed_text(FILE *out, const struct pl_plan *plan)
 	char name[128];
 	if (!s)
 		return;
+	bool fits = plan->verdict != PL_VERDICT_NO_FIT;
 	/* xgettext:no-c-format */
-	(void)fprintf(out, "%s\n", _("Speed: median, and the interval that holds 80 % of measurements"));
+	(void)fprintf(out, "%s\n", fits ? _("Speed: median, and the interval that holds 80 % of measurements")
+	                                /* xgettext:no-c-format */
+	                                : _("Speed if the missing memory were there: median, and the interval that holds 80 % of measurements"));
 	if (s->unknown) {
 		(void)fprintf(out, "  %s\n\n", s->unknown);
 		return;

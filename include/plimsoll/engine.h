@@ -101,6 +101,8 @@ struct pl_engine {
 	               const struct pl_params *p, const struct pl_layout *l, struct pl_argv *ret_argv, struct pl_err *err);
 	/* What the user can turn to make it smaller: cache types it takes, in order of loss. PL_DTYPE_UNKNOWN ends it. */
 	const enum pl_dtype *kv_types;
+	/* Does it draft with a model's own prediction layers, and what does params.draft.n_max count then? */
+	enum pl_drafting { PL_DRAFTS_NOT = 0, PL_DRAFTS_COUNTED, PL_DRAFTS_COUNTED_WITH_TARGET } drafting;
 	const struct pl_server *server; /* NULL: it has none */
 	/* Reads a log of this engine; *ret is zeroed before. NULL: its logs tell nothing. */
 	void (*read_log)(const char *text, size_t len, struct pl_engine_log *ret);

@@ -437,6 +437,7 @@ static const struct pl_server server = {
 
 const struct pl_engine pl_engine_llamacpp = {
     .id = "llama.cpp",
+    .drafting = PL_DRAFTS_COUNTED,
     .aliases = "llamacpp llama-cpp llama-server llama",
     .version = "b11669",
     .supports = ll_supports,

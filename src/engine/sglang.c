@@ -176,6 +176,7 @@ static const struct pl_server server = {
 
 const struct pl_engine pl_engine_sglang = {
     .id = "sglang",
+    .drafting = PL_DRAFTS_COUNTED_WITH_TARGET,
     .aliases = "sgl sgl-project",
     .version = "0.5.14",
     .supports = sg_supports,

@@ -347,6 +347,7 @@ static const struct pl_server server = {
 
 const struct pl_engine pl_engine_tensorrt_llm = {
     .id = "tensorrt-llm",
+    .drafting = PL_DRAFTS_COUNTED,
     .aliases = "trtllm trt-llm tensorrt trt tensorrt_llm trtllm-serve",
     .version = "1.2",
     .supports = supports,

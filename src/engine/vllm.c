@@ -172,6 +172,7 @@ static const struct pl_server server = {
 
 const struct pl_engine pl_engine_vllm = {
     .id = "vllm",
+    .drafting = PL_DRAFTS_COUNTED,
     .aliases = "vllm-openai",
     .version = "0.24.0",
     .supports = vl_supports,

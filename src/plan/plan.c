@@ -114,6 +114,25 @@ static void copy_notes(struct pl_arena *a, struct pl_note **to, const struct pl_
 		pl_note_add(a, to, from->level, "%s", from->text);
 }
 
+/* Speculation that is asked for: by the model's own layers where it has some and the engine drafts with them. */
+static void speculate(struct pl_arena *a, const struct pl_plan_request *req, struct pl_trial *t, struct pl_plan *plan)
+{
+	struct pl_draft *d = &t->params.draft;
+	if (!(req->question.draft_tokens >= 1) || d->mtp || d->model || d->ref)
+		return;
+	if (!req->model->n_layers_mtp) {
+		pl_note_add(a, &plan->notes, PL_NOTE_WARNING,
+		            "the model has no layers that predict ahead: the speed of speculation supposes such, memory and the launch line are without");
+		return;
+	}
+	if (t->engine->drafting == PL_DRAFTS_NOT) {
+		pl_note_add(a, &plan->notes, PL_NOTE_WARNING, "%s does not draft with a model's own layers: the launch line is without", t->engine->id);
+		return;
+	}
+	d->mtp = true;
+	d->n_max = (uint32_t)req->question.draft_tokens + (t->engine->drafting == PL_DRAFTS_COUNTED_WITH_TARGET);
+}
+
 int pl_plan_make(struct pl_arena *a, const struct pl_plan_request *req, const struct pl_plan **ret_plan,
                  struct pl_err *err)
 {
@@ -127,6 +146,7 @@ int pl_plan_make(struct pl_arena *a, const struct pl_plan_request *req, const st
 		                                                    : DEFAULT_CONTEXT;
 	if (!asked.engine)
 		asked.engine = pl_choose_engine(a, &asked, &plan->engine_reason);
+	speculate(a, req, &asked, plan);
 	struct pl_trial t = asked;
 	struct pl_outcome now;
 	rc = pl_trial_run(a, &t, &now, err);

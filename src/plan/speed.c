@@ -22,6 +22,14 @@ static int serve(struct pl_arena *a, struct pl_plan *plan, struct pl_err *err)
 	return rc;
 }
 
+/* Tokens that the launch line drafts at once with the model's own layers, where it says how many. */
+static double drafted(const struct pl_plan *plan)
+{
+	const struct pl_draft *d = &plan->params.draft;
+	bool with_target = plan->engine->drafting == PL_DRAFTS_COUNTED_WITH_TARGET;
+	return d->mtp && d->n_max > with_target ? d->n_max - with_target : 0;
+}
+
 int pl_plan_speed(struct pl_arena *a, const struct pl_plan_request *req, struct pl_plan *plan, struct pl_err *err)
 {
 	const struct pl_speed *s;
@@ -31,6 +39,8 @@ int pl_plan_speed(struct pl_arena *a, const struct pl_plan_request *req, struct 
 	struct pl_speed_question q = req->question;
 	if (!(q.concurrency >= 1))
 		q.concurrency = plan->params.n_seq;
+	if (!(q.draft_tokens >= 1))
+		q.draft_tokens = drafted(plan);
 	if (!(q.prompt_tokens >= 1))
 		q.prompt_tokens = 512;
 	int rc = pl_speed_compile(a, &setup, &s, err);

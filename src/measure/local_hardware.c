@@ -52,7 +52,8 @@ static bool one_gpu(const char *text, const struct pl_gpu **ret)
 	char name[NAME], size[NAME];
 	if (try_name(text, ret))
 		return true;
-	(void)snprintf(size, sizeof size, "%.*s", (int)strcspn(text, "("), text);
+	(void)snprintf(size, sizeof size, "%s", text);
+	size[strcspn(size, "(")] = '\0';
 	bool pcie = strcasestr(text, "pcie") != NULL, nvl = pcie && strcasestr(text, "h200");
 	regmatch_t m[2];
 	long gib = find("([0-9]+) ?gb", text, m, 2) ? strtol(text + m[1].rm_so, NULL, 10) : 80;

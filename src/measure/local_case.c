@@ -20,16 +20,38 @@ struct pl_local_reader {
 	struct pl_speed **speeds;
 	uint32_t n_speeds, cap_speeds;
 	struct pl_nameset texts;
-	const double *apart; /* of each row: see pl_local_case */
+	const struct pl_extremes *repeats; /* by row: speeds of the rows that say the same */
 };
+
+static bool is_measured(const char *column)
+{
+	return !strcmp(column, "id") || !strcmp(column, "tok_s") || !strcmp(column, "tok_s_sd");
+}
+
+/* All that a row says of a run, cell after cell. */
+static const char *said(struct pl_arena *a, const struct pl_table *t, uint32_t row)
+{
+	size_t n = 1;
+	for (uint32_t c = 0; c < t->n_columns; c++)
+		n += strlen(t->rows[row].cells[c]) + 1;
+	char *key = pl_arena_alloc(a, n), *at = key;
+	for (uint32_t c = 0; key && c < t->n_columns; c++) {
+		if (is_measured(t->columns[c]))
+			continue;
+		at = stpcpy(at, t->rows[row].cells[c]);
+		*at++ = '\x1f';
+	}
+	if (key)
+		*at = '\0';
+	return key;
+}
 
 struct pl_local_reader *pl_local_reader_make(struct pl_arena *a, const struct pl_table *t, struct pl_err *err)
 {
-	static const char *const measured[] = {"id", "tok_s", "tok_s_sd", NULL};
 	struct pl_local_reader *x = PL_NEW(a, struct pl_local_reader);
 	if (x)
-		x->apart = pl_repeats_spread(a, t, "tok_s", measured);
-	if (!x || !x->apart) {
+		x->repeats = pl_repeats(a, t, "tok_s", said);
+	if (!x || !x->repeats) {
 		(void)pl_fail(err, PL_ERR_NOMEM, NULL, "out of memory while reading the table");
 		return NULL;
 	}
@@ -532,7 +554,7 @@ bool pl_local_read(struct pl_local_reader *x, struct pl_vrow *r, struct pl_local
 		pl_vrow_reason(r, "no catalogued model is meant by '%.60s', and it reads less than a dense one of its size", pl_vrow_text(r, "model"));
 		return false;
 	}
-	c.apart = x->apart[r->index];
+	c.apart = pl_extremes_ratio(&x->repeats[r->index]);
 	c.assumed_memory = hw->n_devices && hw->devices[0].gpu && pl_gpu_borrows_ram(hw->devices[0].gpu) && !strstr(line, " ddr");
 	*ret = c;
 	return true;

@@ -125,3 +125,9 @@ int pl_table_column(const struct pl_table *t, const char *column)
 			return (int)i;
 	return -1;
 }
+
+const char *pl_table_cell(const struct pl_table *t, uint32_t row, const char *column)
+{
+	int c = pl_table_column(t, column);
+	return c < 0 || t->rows[row].n_cells != t->n_columns ? "" : t->rows[row].cells[c];
+}

@@ -33,5 +33,7 @@ int pl_table_read(struct pl_arena *a, const char *name, const char *text, size_t
 int pl_table_load(struct pl_arena *a, const char *path, const struct pl_table **ret, struct pl_err *err) PL_MUST_CHECK;
 /* Index of a column, -1 when there is none. */
 int pl_table_column(const struct pl_table *t, const char *column);
+/* The cell of a row; "" where there is no such column or the row is malformed. */
+const char *pl_table_cell(const struct pl_table *t, uint32_t row, const char *column);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "measure/repeats.h"
 #include "measure/served_case.h"
 #include "measure/validator.h"
 
@@ -27,7 +28,7 @@ struct run {
 
 /* Kept over the table. */
 struct kept {
-	double *apart;                /* by row: the largest rate of its configuration over the smallest */
+	const struct pl_extremes *rates; /* by row: of its configuration */
 	struct pl_arena *a;
 	struct pl_served_case *cases; /* collected for a fit; NULL else */
 	uint32_t n;
@@ -354,44 +355,24 @@ static void class_of(struct run *x)
 	pl_vrow_class(x->r, "load", how[x->how]);
 }
 
-static const char *cell_of(const struct pl_table *t, uint32_t row, const char *column)
-{
-	int c = pl_table_column(t, column);
-	return c < 0 || t->rows[row].n_cells != t->n_columns ? "" : t->rows[row].cells[c];
-}
-
 /* All that a source says of a run, but its own words in the notes. */
 static const char *configuration(struct pl_arena *a, const struct pl_table *t, uint32_t row)
 {
 	static const char *const key[] = {"date", "engine", "version", "model", "dtype_or_quant", "gpu", "n_gpu", "tp", "pp", "dp", "ep",
 	                                  "isl", "osl", "concurrency_or_rate", "batch"};
-	const char *url = cell_of(t, row, "source_url"), *text = pl_arena_printf(a, "%.*s", (int)strcspn(url, "#"), url);
+	const char *url = pl_table_cell(t, row, "source_url"), *text = pl_arena_printf(a, "%.*s", (int)strcspn(url, "#"), url);
 	for (size_t i = 0; i < sizeof key / sizeof *key && text; i++)
-		text = pl_arena_printf(a, "%s|%s", text, cell_of(t, row, key[i]));
+		text = pl_arena_printf(a, "%s|%s", text, pl_table_cell(t, row, key[i]));
 	return text;
 }
 
 static struct kept *kept_of(struct pl_validator *v)
 {
-	const struct pl_table *t = v->table;
-	struct kept *k = v->kind_data ? v->kind_data : PL_NEW(v->a, struct kept);
-	struct pl_nameset seen = {0};
-	double *least = PL_NEW_N(v->a, double, (uint64_t)t->n_rows + 1), *most = PL_NEW_N(v->a, double, (uint64_t)t->n_rows + 1);
-	uint32_t *group = PL_NEW_N(v->a, uint32_t, (uint64_t)t->n_rows + 1);
-	if (v->kind_data || !k || !least || !most || !group || !(k->apart = PL_NEW_N(v->a, double, (uint64_t)t->n_rows + 1)))
-		return k;
-	for (uint32_t i = 0; i < t->n_rows; i++) {
-		bool fresh = false;
-		struct pl_named *e = pl_nameset_entry(v->a, &seen, configuration(v->a, t, i), seen.n, &fresh);
-		double rate = atof(cell_of(t, i, "output_tok_s"));
-		group[i] = e ? e->value : 0;
-		if (rate > 0) {
-			least[group[i]] = least[group[i]] > 0 ? fmin(least[group[i]], rate) : rate;
-			most[group[i]] = fmax(most[group[i]], rate);
-		}
-	}
-	for (uint32_t i = 0; i < t->n_rows; i++)
-		k->apart[i] = least[group[i]] > 0 ? most[group[i]] / least[group[i]] : 1;
+	if (v->kind_data)
+		return v->kind_data;
+	struct kept *k = PL_NEW(v->a, struct kept);
+	if (!k || !(k->rates = pl_repeats(v->a, v->table, "output_tok_s", configuration)))
+		return NULL;
 	k->a = v->a;
 	return v->kind_data = k;
 }
@@ -417,7 +398,7 @@ static void map(struct pl_vrow *r)
 	x.tpot = pl_vrow_measured(r, "tpot_ms", "tpot_ms_mean", 1);
 	if (!kept)
 		return;
-	flag_contradiction(&x, kept->apart[r->index]);
+	flag_contradiction(&x, pl_extremes_ratio(&kept->rates[r->index]));
 	x.ask.engine = pl_vrow_text(r, "engine");
 	x.ask.model = plain_name(r, pl_vrow_text(r, "model"));
 	x.ask.gpu = gpu_of(r);

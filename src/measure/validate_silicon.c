@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "measure/repeats.h"
 #include "measure/served_case.h"
 #include "measure/validator.h"
 
@@ -21,11 +22,6 @@ static const char *const key_columns[] = {
     "attention_dp_size", "moe_tp_size", "moe_ep_size",
 };
 
-/* What one configuration was measured at, in ms. */
-struct spread {
-	double least, most, ttft_least, ttft_most;
-};
-
 /* Measured again, the same configuration is this much slower at most. */
 static const double agree_factor = 1.25;
 
@@ -38,7 +34,7 @@ struct seen {
 
 /* Kept over the table. */
 struct silicon {
-	struct spread *of_row;  /* the extremes of its configuration */
+	const struct pl_extremes *tpot, *ttft; /* by row: of its configuration, in ms */
 	bool *speculates;       /* its family is faster than the same on more cards */
 	struct pl_served_case *cases; /* collected for a fit; NULL else */
 	uint32_t n_cases;
@@ -57,22 +53,16 @@ static const char *concurrency_cell(const char *source)
 	return at ? at + strlen("silicon_concurrency=") : "";
 }
 
-static const char *text_of(const struct pl_table *t, uint32_t row, const char *column)
-{
-	int c = pl_table_column(t, column);
-	return c < 0 || t->rows[row].n_cells != t->n_columns ? "" : t->rows[row].cells[c];
-}
-
-static char *key_of(struct pl_arena *a, const struct pl_table *t, uint32_t row)
+static const char *key_of(struct pl_arena *a, const struct pl_table *t, uint32_t row)
 {
 	char buf[1024];
 	size_t used = 0;
 	for (size_t i = 0; i < sizeof key_columns / sizeof *key_columns && used < sizeof buf; i++) {
-		int n = snprintf(buf + used, sizeof buf - used, "%s|", text_of(t, row, key_columns[i]));
+		int n = snprintf(buf + used, sizeof buf - used, "%s|", pl_table_cell(t, row, key_columns[i]));
 		used += n > 0 ? (size_t)n : 0;
 	}
 	if (used < sizeof buf) {
-		const char *clients = concurrency_cell(text_of(t, row, "silicon_data_source"));
+		const char *clients = concurrency_cell(pl_table_cell(t, row, "silicon_data_source"));
 		(void)snprintf(buf + used, sizeof buf - used, "%.*s", (int)strspn(clients, "0123456789"), clients);
 	}
 	return pl_arena_strdup(a, buf);
@@ -80,14 +70,14 @@ static char *key_of(struct pl_arena *a, const struct pl_table *t, uint32_t row)
 
 static char *group_key(struct pl_arena *a, const struct pl_table *t, uint32_t row, bool family)
 {
-	const char *clients = concurrency_cell(text_of(t, row, "silicon_data_source"));
-	char *head = pl_arena_printf(a, "%s|%s|%s|%s|%s|%s", text_of(t, row, "backend"), text_of(t, row, "model_path"),
-	                             text_of(t, row, "system"), text_of(t, row, "precision"), text_of(t, row, "mode"),
-	                             text_of(t, row, "backend_version"));
+	const char *clients = concurrency_cell(pl_table_cell(t, row, "silicon_data_source"));
+	char *head = pl_arena_printf(a, "%s|%s|%s|%s|%s|%s", pl_table_cell(t, row, "backend"), pl_table_cell(t, row, "model_path"),
+	                             pl_table_cell(t, row, "system"), pl_table_cell(t, row, "precision"), pl_table_cell(t, row, "mode"),
+	                             pl_table_cell(t, row, "backend_version"));
 	if (family)
-		return pl_arena_printf(a, "%s|%s|%s|%s|%s", head, text_of(t, row, "tp_size"), text_of(t, row, "attention_dp_size"),
-		                       text_of(t, row, "moe_tp_size"), text_of(t, row, "moe_ep_size"));
-	return pl_arena_printf(a, "%s|%s|%s|%.*s", head, text_of(t, row, "isl"), text_of(t, row, "osl"),
+		return pl_arena_printf(a, "%s|%s|%s|%s|%s", head, pl_table_cell(t, row, "tp_size"), pl_table_cell(t, row, "attention_dp_size"),
+		                       pl_table_cell(t, row, "moe_tp_size"), pl_table_cell(t, row, "moe_ep_size"));
+	return pl_arena_printf(a, "%s|%s|%s|%.*s", head, pl_table_cell(t, row, "isl"), pl_table_cell(t, row, "osl"),
 	                       (int)strspn(clients, "0123456789"), clients);
 }
 
@@ -138,29 +128,9 @@ static struct silicon *kept(struct pl_vrow *r)
 	if (v->kind_data)
 		return v->kind_data;
 	struct silicon *x = PL_NEW(v->a, struct silicon);
-	struct pl_nameset seen = {0};
-	struct spread *groups = PL_NEW_N(v->a, struct spread, v->table->n_rows);
-	uint32_t *group = PL_NEW_N(v->a, uint32_t, v->table->n_rows), n = 0;
-	if (!x || !groups || !group || !(x->of_row = PL_NEW_N(v->a, struct spread, v->table->n_rows)) ||
-	    !(x->speculates = PL_NEW_N(v->a, bool, v->table->n_rows)))
+	if (!x || !(x->tpot = pl_repeats(v->a, v->table, "silicon_tpot_ms", key_of)) ||
+	    !(x->ttft = pl_repeats(v->a, v->table, "silicon_ttft_ms", key_of)) || !(x->speculates = PL_NEW_N(v->a, bool, v->table->n_rows)))
 		return NULL;
-	for (uint32_t i = 0; i < v->table->n_rows; i++) {
-		bool fresh = false;
-		struct pl_named *e = pl_nameset_entry(v->a, &seen, key_of(v->a, v->table, i), n, &fresh);
-		double tpot = cell(v->table, i, "silicon_tpot_ms"), ttft = cell(v->table, i, "silicon_ttft_ms");
-		if (!e)
-			return NULL;
-		group[i] = e->value;
-		if (fresh)
-			groups[n++] = (struct spread){INFINITY, 0, INFINITY, 0};
-		struct spread *g = &groups[group[i]];
-		if (tpot > 0)
-			*g = (struct spread){fmin(g->least, tpot), fmax(g->most, tpot), g->ttft_least, g->ttft_most};
-		if (ttft > 0)
-			*g = (struct spread){g->least, g->most, fmin(g->ttft_least, ttft), fmax(g->ttft_most, ttft)};
-	}
-	for (uint32_t i = 0; i < v->table->n_rows; i++)
-		x->of_row[i] = groups[group[i]];
 	find_speculation(x, v->table, v->a);
 	v->kind_data = x;
 	return x;
@@ -244,13 +214,16 @@ static bool ask_of(struct pl_vrow *r, struct pl_served_ask *ask)
 	return ask->gpu != NULL;
 }
 
+static bool agrees(const struct pl_extremes *x)
+{
+	return !(x->most > agree_factor * x->least);
+}
+
 /* Rows that can be held against a plan: prompts and answers on the same servers, finished work, and agreed upon wherever the same
  * configuration was measured again. */
 static bool is_clean(const struct silicon *x, struct pl_vrow *r, bool wip)
 {
-	const struct spread *s = &x->of_row[r->index];
-	return pl_vrow_is(r, "mode", "agg") && !wip && !x->speculates[r->index] && !(s->most > agree_factor * s->least) &&
-	       !(s->ttft_most > agree_factor * s->ttft_least);
+	return pl_vrow_is(r, "mode", "agg") && !wip && !x->speculates[r->index] && agrees(&x->tpot[r->index]) && agrees(&x->ttft[r->index]);
 }
 
 static void class_of(struct pl_vrow *r, const struct silicon *x, const struct pl_served_ask *ask)
@@ -330,7 +303,7 @@ static void map(struct pl_vrow *r)
 		return;
 	struct pl_prediction *ttft = pl_vrow_measured(r, "ttft_ms", "silicon_ttft_ms", 1);
 	struct pl_prediction *tpot = pl_vrow_measured(r, "tpot_ms", "silicon_tpot_ms", 1);
-	struct spread s = x->of_row[r->index];
+	struct pl_extremes s = x->tpot[r->index];
 	if (!pl_vrow_is(r, "mode", "agg")) {
 		class_of(r, x, NULL);
 		map_split(r, x, ttft, tpot);
@@ -338,7 +311,7 @@ static void map(struct pl_vrow *r)
 	}
 	bool asked = ask_of(r, &ask);
 	class_of(r, x, &ask);
-	bool disagrees = s.most > agree_factor * s.least;
+	bool disagrees = !agrees(&s);
 	if (disagrees) {
 		pl_vrow_flag(r, tpot, "the same configuration was measured at %.3g and %.3g ms: a key is missing", s.least, s.most);
 		pl_vrow_flag(r, ttft, "the same configuration was measured at %.3g and %.3g ms: a key is missing", s.least, s.most);

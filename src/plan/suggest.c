@@ -158,8 +158,8 @@ static void precision(struct hunt *h)
 	}
 }
 
-/* A checkpoint of the hub as the largest GGUF precision that is no larger; what gpt-oss comes in is converted as it is. NULL:
- * none, or it is one already. */
+/* A checkpoint of the hub as the largest GGUF precision of at most an eighth more bytes; what gpt-oss comes in is converted as it
+ * is. NULL: none. */
 static const struct pl_model *as_gguf(struct hunt *h, const char **ret_name)
 {
 	static const char *const names[] = {"mxfp4_moe", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", NULL};
